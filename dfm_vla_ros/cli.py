@@ -1,0 +1,45 @@
+"""``dfm-vla``: the command line; every file in ``commands/`` adds its subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import pkgutil
+import sys
+from collections.abc import Sequence
+
+from dfm_vla_ros import __version__, commands
+from dfm_vla_ros.errors import DfmVlaError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with all subcommands; each sets ``run`` to its function."""
+    parser = argparse.ArgumentParser(prog="dfm-vla", description=__doc__)
+    parser.add_argument("--version", action="version", version=__version__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_commands(subparsers, commands.__path__, commands.__name__)
+    return parser
+
+
+def add_commands(
+    subparsers: argparse._SubParsersAction, folder: Sequence[str], package: str
+) -> None:
+    """Let every module in ``folder`` add its parser; modules import heavy things when run."""
+    for module in sorted(pkgutil.iter_modules(folder), key=lambda found: found.name):
+        importlib.import_module(f"{package}.{module.name}").add_parser(subparsers)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; return its exit status (0 only if what was asked for happened)."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except DfmVlaError as error:
+        print(f"dfm-vla {options.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

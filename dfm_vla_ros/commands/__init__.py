@@ -1,0 +1,1 @@
+"""One subcommand of ``dfm-vla`` a file; each defines ``add_parser(subparsers)``."""
