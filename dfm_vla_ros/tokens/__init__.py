@@ -1,0 +1,1 @@
+"""Tokenizers without torch: actions, proprioception, text. Each is one JSON file with a hash."""
