@@ -1,0 +1,194 @@
+"""The small refiner: a Llama whose clean prefix never attends to the noisy action tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, LlamaConfig, LlamaModel
+
+from dfm_vla_ros.model.fsq import split_codes
+from dfm_vla_ros.model.ordinal import cosine_features
+
+
+@dataclass(frozen=True)
+class RefinerConfig:
+    """Sizes of the token sequence and of the network.
+
+    Sequence: ``text_length`` words, one position a merged square of image tokens for each view,
+    one position an arm (its measured and commanded joints), then the actions. The ``action_dim``
+    tokens of one step share one position; each still has its own 256-way distribution.
+    """
+
+    views: int
+    grid: int
+    levels: tuple[int, ...]
+    text_vocabulary: int
+    text_length: int
+    proprioception_vocabulary: int
+    arms: int
+    horizon: int
+    action_dim: int
+    action_vocabulary: int
+    merge: int = 4
+    patch_width: int = 32
+    width: int = 192
+    layers: int = 4
+    heads: int = 6
+    cosines: int = 64
+
+    @property
+    def prefix_length(self) -> int:
+        """Positions before the first action."""
+        return self.text_length + self.views * (self.grid // self.merge) ** 2 + self.arms
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """What is clean, as tokens: text (B, L), codes (B, V, G * G), proprioception (B, 2 * D).
+
+    Proprioception is the D measured joints, then the D commanded ones.
+    """
+
+    text: Tensor
+    codes: Tensor
+    proprioception: Tensor
+
+
+class Refiner(nn.Module):
+    """Predicts p(x_1 | x_t, prefix) for all N = horizon * action_dim action tokens at once."""
+
+    def __init__(self, config: RefinerConfig) -> None:
+        """Make the layers of ``config``."""
+        super().__init__()
+        self.config = c = config
+        self.backbone = LlamaModel(_llama(c))
+        self.backbone.embed_tokens = nn.Identity()  # embeddings are our own
+        self.text_embedding = nn.Embedding(c.text_vocabulary, c.width)
+        self.level_embedding = nn.Embedding(sum(c.levels), c.patch_width)
+        self.patch_position = nn.Parameter(torch.zeros(c.views, c.grid**2, c.patch_width))
+        self.patch_mixer = nn.Conv2d(c.patch_width, 2 * c.patch_width, 3, padding=1)
+        self.patch_merger = nn.Linear(2 * c.patch_width * c.merge**2, c.width)
+        per_arm = 2 * c.action_dim // c.arms * c.cosines
+        self.proprioception_embedding = nn.Linear(per_arm, c.width)
+        self.action_embedding = nn.Linear(c.action_dim * c.cosines, c.width)
+        self.position = nn.Parameter(torch.zeros(c.prefix_length + c.horizon, c.width))
+        self.head = nn.Linear(c.width, c.action_dim * c.cosines)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        c = self.config
+        for table in (self.patch_position, self.position):
+            nn.init.normal_(table, std=0.5)
+        nn.init.normal_(self.text_embedding.weight, std=0.5)
+        nn.init.normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+        offsets = torch.tensor((0, *c.levels[:-1])).cumsum(0)
+        self.register_buffer("level_offsets", offsets, persistent=False)
+        for name, size in (
+            ("action_features", c.action_vocabulary),
+            ("proprioception_features", c.proprioception_vocabulary),
+        ):
+            self.register_buffer(name, cosine_features(size, c.cosines), persistent=False)
+
+    def embed_prefix(self, prefix: Prefix) -> Tensor:
+        """Return (B, prefix_length, width)."""
+        c, batch = self.config, prefix.text.shape[0]
+        joints = self.proprioception_features[prefix.proprioception]
+        joints = joints.view(batch, 2, c.arms, -1, c.cosines).transpose(1, 2)
+        arms = self.proprioception_embedding(joints.reshape(batch, c.arms, -1))
+        parts = [self.text_embedding(prefix.text), self._embed_images(prefix.codes), arms]
+        return torch.cat(parts, dim=1) + self.position[: c.prefix_length]
+
+    def _embed_images(self, codes: Tensor) -> Tensor:
+        c, batch = self.config, codes.shape[0]
+        digits = split_codes(codes, c.levels) + self.level_offsets
+        patches = self.level_embedding(digits).sum(-2) + self.patch_position
+        patches = patches.view(batch * c.views, c.grid, c.grid, c.patch_width)
+        mixed = nn.functional.gelu(self.patch_mixer(patches.permute(0, 3, 1, 2)))
+        squares = nn.functional.pixel_unshuffle(mixed, c.merge).flatten(2).transpose(1, 2)
+        return self.patch_merger(squares).reshape(batch, -1, c.width)
+
+    def embed_actions(self, tokens: Tensor) -> Tensor:
+        """Return (B, horizon, width) for ``tokens`` (B, N): the joints of a step are summed."""
+        c = self.config
+        features = self.action_features[tokens].view(-1, c.horizon, c.action_dim * c.cosines)
+        return self.action_embedding(features) + self.position[c.prefix_length :]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return (B, N, K) fp32 for ``hidden`` (B, horizon, width)."""
+        c = self.config
+        weights = self.head(hidden).float().view(hidden.shape[0], -1, c.cosines)
+        return weights @ self.action_features.T
+
+    @torch.no_grad()
+    def prefill(self, prefix: Prefix) -> DynamicCache:
+        """Return the keys and values of the prefix: they do not depend on the actions."""
+        embedded = self.embed_prefix(prefix)
+        cache = DynamicCache(config=self.backbone.config)
+        mask = embedded.new_zeros(1, 1, embedded.shape[1], embedded.shape[1])
+        self.backbone(inputs_embeds=embedded, attention_mask=mask, past_key_values=cache)
+        return cache
+
+    def denoise(self, tokens: Tensor, cache: DynamicCache) -> Tensor:
+        """Return logits (B, N, K) of x_1 for ``tokens`` (B, N), given the prefix's ``cache``."""
+        c = self.config
+        embedded = self.embed_actions(tokens)
+        total = c.prefix_length + c.horizon
+        hidden = self.backbone(
+            inputs_embeds=embedded,
+            attention_mask=embedded.new_zeros(1, 1, c.horizon, total),
+            position_ids=torch.arange(c.prefix_length, total, device=tokens.device)[None],
+            past_key_values=cache,
+        ).last_hidden_state
+        cache.crop(-c.horizon)
+        return self.logits(hidden)
+
+    def forward(self, prefix: Prefix, tokens: Tensor) -> Tensor:
+        """Return logits (B, R, N, K) for R noised replicas ``tokens`` (B, R, N) of one prefix.
+
+        One pass: the replicas share the prefix and do not see each other.
+        """
+        c, (batch, replicas, count) = self.config, tokens.shape
+        actions = self.embed_actions(tokens.reshape(batch * replicas, count))
+        embedded = torch.cat(
+            [self.embed_prefix(prefix), actions.view(batch, replicas * c.horizon, c.width)], dim=1
+        )
+        hidden = self.backbone(
+            inputs_embeds=embedded,
+            attention_mask=self._mask(replicas, embedded),
+            position_ids=self._positions(replicas, tokens.device),
+            use_cache=False,
+        ).last_hidden_state[:, c.prefix_length :]
+        logits = self.logits(hidden.reshape(batch * replicas, c.horizon, c.width))
+        return logits.view(batch, replicas, count, -1)
+
+    def _positions(self, replicas: int, device: torch.device) -> Tensor:
+        start, horizon = self.config.prefix_length, self.config.horizon
+        actions = torch.arange(start, start + horizon, device=device).repeat(replicas)
+        return torch.cat([torch.arange(start, device=device), actions])[None]
+
+    def _mask(self, replicas: int, like: Tensor) -> Tensor:
+        """Additive (1, 1, L, L): prefix sees prefix; a replica sees the prefix and itself."""
+        c = self.config
+        group = torch.zeros(c.prefix_length + replicas * c.horizon, dtype=torch.long)
+        group[c.prefix_length :] = torch.arange(1, replicas + 1).repeat_interleave(c.horizon)
+        seen = (group[None, :] == 0) | (group[:, None] == group[None, :])
+        mask = torch.zeros(seen.shape, dtype=like.dtype)
+        return mask.masked_fill(~seen, torch.finfo(like.dtype).min)[None, None].to(like.device)
+
+
+def _llama(config: RefinerConfig) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=1,
+        hidden_size=config.width,
+        intermediate_size=config.width * 8 // 3,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        num_key_value_heads=config.heads,
+        max_position_embeddings=4096,
+        bos_token_id=None,
+        eos_token_id=None,
+        attn_implementation="sdpa",
+    )
