@@ -1,0 +1,1 @@
+"""The closed loop without ROS, and what its counts mean."""
