@@ -1,0 +1,265 @@
+"""Probability paths p_t(x | x_1) from noise to data, and the rates that move along them.
+
+The metric-induced path (arXiv 2603.26320, after "Flow matching with general discrete paths",
+arXiv 2412.03487) and the mixture path (arXiv 2402.04997, 2407.15595). Positions are
+independent given x_1. All arithmetic is fp32 (fp64 where t or the distance is) and in log
+space; nothing is NaN for any t in [0, 1].
+"""
+
+from __future__ import annotations
+
+import abc
+import math
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from dfm_vla_ros.flow.choice import lookup
+from dfm_vla_ros.flow.distances import Distance
+from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.flow.schedules import LinearSchedule, MetricSchedule, MixtureSchedule
+
+CPU = torch.device("cpu")
+
+
+class Path(abc.ABC):
+    """A conditional probability path with a rate that generates it.
+
+    Attributes:
+        vocabulary: K.
+        ordered: Whether a median of tokens makes sense.
+        positions: N that the path is bound to, None for any.
+        sizes: (N,) vocabularies of the positions where some are below K, else None.
+        device: Where its tensors are, and where a solver runs.
+    """
+
+    vocabulary: int
+    ordered: bool
+    positions: int | None
+    sizes: Tensor | None
+    device: torch.device
+
+    @abc.abstractmethod
+    def to(self, device: torch.device | str) -> Self:
+        """Return this path with its tensors on ``device``."""
+
+    @abc.abstractmethod
+    def log_prob(self, x1: Tensor, t: Tensor) -> Tensor:
+        """Return log p_t(. | x_1): (B, N), (B,) or (B, N) -> (B, N, K)."""
+
+    @abc.abstractmethod
+    def rates(self, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+        """Return the rate u_t(y, x | x_1) of jumping from x to every y, (B, N, K).
+
+        Rates are >= 0 and 0 at y = x; their sum is the rate of leaving x.
+        """
+
+    @abc.abstractmethod
+    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Tensor) -> Tensor:
+        """Return x_t ~ p_t(. | x_1) from (at least 2, B, N) uniforms in (0, 1]."""
+
+    @abc.abstractmethod
+    def coefficients(self, t: float) -> tuple[float, float]:
+        """Return the numbers of time t that `transition` needs, computed once a grid."""
+
+    @abc.abstractmethod
+    def transition(
+        self, x: Tensor, x1: Tensor, coefficients: tuple[float, float], uniform: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the rate of leaving x and where a jump would go, both (B, N).
+
+        The same law as `rates`, in as few operations as possible.
+        """
+
+    def sample(self, x1: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return x_t ~ p_t(. | x_1), (B, N) int64.
+
+        Args:
+            x1: (B, N) int64 data.
+            t: (B,) or (B, N) in [0, 1].
+            generator: Source of randomness, None for torch's default.
+        """
+        uniforms = 1.0 - torch.rand((2, *x1.shape), generator=generator, device=x1.device)
+        return self.corrupt(x1, t, uniforms)
+
+    def uniform_tokens(self, uniform: Tensor) -> Tensor:
+        """Return tokens of the source, uniform over each position's vocabulary, (B, N)."""
+        sizes = self.vocabulary if self.sizes is None else self.sizes
+        return (uniform * sizes).ceil_().long() - 1
+
+    def outside(self) -> Tensor | None:
+        """Return (N, K) bool, true where a position has no such token; None if all have."""
+        if self.sizes is None:
+            return None
+        return torch.arange(self.vocabulary, device=self.device) >= self.sizes.unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class MetricPath(Path):
+    """Metric-induced path: noise sharpens towards the data through near tokens.
+
+    ``p_t(x | x_1) = softmax_x(-beta_t d(x, x_1))`` and
+    ``u_t(y, x | x_1) = p_t(y | x_1) dbeta_t/dt [d(x, x_1) - d(y, x_1)]_+``:
+    only jumps that come nearer to x_1 happen.
+
+    Args:
+        distance: d.
+        schedule: beta_t.
+    """
+
+    distance: Distance
+    schedule: MetricSchedule = field(default_factory=MetricSchedule)
+
+    def __post_init__(self) -> None:
+        # Frozen, so derived attributes are set past the guard, once.
+        for name in ("vocabulary", "ordered", "positions", "sizes"):
+            object.__setattr__(self, name, getattr(self.distance, name))
+        object.__setattr__(self, "device", self.distance.table.device)
+        object.__setattr__(self, "_outside", self.outside())
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return this path with its tensors on ``device``."""
+        return replace(self, distance=self.distance.to(device))
+
+    def log_prob(self, x1: Tensor, t: Tensor) -> Tensor:
+        """Return log softmax(-beta_t d(., x_1)), (B, N, K)."""
+        return torch.log_softmax(self._energy(x1, t), -1)
+
+    def rates(self, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+        """Return u_t(y, x | x_1), (B, N, K)."""
+        distance = self.distance.rows(x1)
+        here = distance.gather(-1, x.unsqueeze(-1))
+        gain = (here - distance).clamp_min(0.0)
+        t = broadcast_time(t, x1)
+        return self.log_prob(x1, t.squeeze(-1)).exp() * self.schedule.derivative(t) * gain
+
+    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Tensor) -> Tensor:
+        """Return x_t ~ p_t(. | x_1), (B, N)."""
+        # The largest term is exp(0) at x_1 itself: no overflow, no maximum to subtract.
+        return lookup(self._energy(x1, t).exp_().cumsum_(-1), uniforms[0])
+
+    def coefficients(self, t: float) -> tuple[float, float]:
+        """Return beta_t and its derivative."""
+        time = torch.tensor(t, dtype=torch.float64)
+        return float(self.schedule.beta(time)), float(self.schedule.derivative(time))
+
+    def transition(
+        self, x: Tensor, x1: Tensor, coefficients: tuple[float, float], uniform: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return sum_y u_t(y, x | x_1) and y ~ u_t(., x | x_1), both (B, N)."""
+        beta, derivative = coefficients
+        distance = self.distance.rows(x1)
+        here = distance.gather(-1, x.unsqueeze(-1))
+        weight = (distance * -beta).exp_()
+        if self._outside is not None:
+            weight.masked_fill_(self._outside, 0.0)
+        normaliser = weight.sum(-1)
+        gain = torch.sub(here, distance, out=distance).clamp_min_(0.0)
+        cumulative = weight.mul_(gain).cumsum_(-1)
+        rate = cumulative[..., -1] / normaliser * derivative
+        return rate, lookup(cumulative, uniform)
+
+    def _energy(self, x1: Tensor, t: Tensor) -> Tensor:
+        """Return -beta_t d(., x_1), -inf where a position has no such token."""
+        check_tokens(x1, self)
+        energy = -self.schedule.beta(broadcast_time(t, x1)) * self.distance.rows(x1)
+        if self._outside is not None:
+            energy = energy.masked_fill(self._outside, -math.inf)
+        return energy
+
+
+@dataclass(frozen=True)
+class MixturePath(Path):
+    """Mixture path: ``x_t = x_1`` with probability kappa_t, else uniform noise.
+
+    ``u_t(y, x | x_1) = w_t 1[y = x_1] 1[x != x_1]``, ``w_t = kappa'_t / (1 - kappa_t)``.
+
+    Args:
+        vocabulary: K.
+        schedule: kappa_t.
+        ordered: Whether token ids are in numeric order.
+        sizes: (N,) int64 vocabularies where some positions have fewer than K tokens.
+        device: Where solvers run.
+    """
+
+    vocabulary: int
+    schedule: MixtureSchedule = field(default_factory=LinearSchedule)
+    ordered: bool = True
+    sizes: Tensor | None = None
+    device: torch.device = CPU
+
+    def __post_init__(self) -> None:
+        if self.vocabulary < 2:
+            raise FlowError(f"vocabulary is {self.vocabulary}; a path needs at least 2 tokens")
+        sizes = self.sizes
+        if sizes is not None and not bool(((sizes >= 2) & (sizes <= self.vocabulary)).all()):
+            raise FlowError(f"sizes {sizes.tolist()} must lie in 2..{self.vocabulary}")
+        object.__setattr__(self, "positions", None if sizes is None else len(sizes))
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return this path for tokens on ``device``."""
+        sizes = None if self.sizes is None else self.sizes.to(device)
+        return replace(self, sizes=sizes, device=torch.device(device))
+
+    def log_prob(self, x1: Tensor, t: Tensor) -> Tensor:
+        """Return log(kappa_t 1[x = x_1] + (1 - kappa_t) / K), (B, N, K)."""
+        check_tokens(x1, self)
+        t = broadcast_time(t, x1)
+        kappa = self.schedule.kappa(t)
+        sizes = self.vocabulary if self.sizes is None else self.sizes.unsqueeze(-1)
+        noise = ((1.0 - kappa) / sizes).expand(*x1.shape, self.vocabulary)
+        prob = noise.scatter_add(-1, x1.unsqueeze(-1), kappa.expand(*x1.shape, 1))
+        outside = self.outside()
+        return (prob if outside is None else prob.masked_fill(outside, 0.0)).log()
+
+    def rates(self, x: Tensor, x1: Tensor, t: Tensor) -> Tensor:
+        """Return w_t 1[y = x_1] 1[x != x_1], (B, N, K)."""
+        check_tokens(x1, self)
+        hazard = self.schedule.hazard(broadcast_time(t, x1)) * (x != x1).unsqueeze(-1)
+        rates = hazard.new_zeros((*x1.shape, self.vocabulary))
+        return rates.scatter_(-1, x1.unsqueeze(-1), hazard)
+
+    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Tensor) -> Tensor:
+        """Return x_1 with probability kappa_t, else a uniform token, (B, N)."""
+        check_tokens(x1, self)
+        kappa = self.schedule.kappa(broadcast_time(t, x1)).squeeze(-1)
+        return torch.where(uniforms[0] <= kappa, x1, self.uniform_tokens(uniforms[1]))
+
+    def coefficients(self, t: float) -> tuple[float, float]:
+        """Return w_t (and a zero that nobody reads)."""
+        return float(self.schedule.hazard(torch.tensor(t, dtype=torch.float64))), 0.0
+
+    def transition(
+        self, x: Tensor, x1: Tensor, coefficients: tuple[float, float], uniform: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return w_t where x differs from x_1, and x_1, both (B, N)."""
+        return (x != x1) * coefficients[0], x1
+
+
+def broadcast_time(t: Tensor, x1: Tensor) -> Tensor:
+    """Return t as (B, 1, 1) or (B, N, 1), checked to lie in [0, 1].
+
+    Raises:
+        FlowError: If t has neither shape (B,) nor (B, N), or leaves [0, 1].
+    """
+    if t.shape not in (x1.shape[:1], x1.shape, (x1.shape[0], 1)):
+        raise FlowError(f"t has shape {tuple(t.shape)}; give (B,) or (B, N) of {tuple(x1.shape)}")
+    if not bool(((t >= 0.0) & (t <= 1.0)).all()):
+        raise FlowError(f"t spans {float(t.min())}..{float(t.max())}; give times in [0, 1]")
+    return t.view(x1.shape[0], -1, 1)
+
+
+def check_tokens(tokens: Tensor, path: Path) -> None:
+    """Raise `FlowError` unless tokens are (B, N) int64 within the path's vocabularies."""
+    if tokens.dim() != 2 or tokens.dtype != torch.int64:
+        raise FlowError(f"tokens are {tokens.dtype} {tuple(tokens.shape)}; give int64 (B, N)")
+    if path.positions is not None and tokens.shape[1] != path.positions:
+        raise FlowError(f"{tokens.shape[1]} tokens for a path of {path.positions} positions")
+    sizes = path.vocabulary if path.sizes is None else path.sizes
+    if bool((tokens < 0).any()) or bool((tokens >= sizes).any()):
+        raise FlowError(
+            f"tokens span {int(tokens.min())}..{int(tokens.max())}, outside a position's "
+            f"vocabulary (at most {path.vocabulary}); tokenise with the path's tokenizer"
+        )
