@@ -1,0 +1,53 @@
+"""What every test shares: a ROS domain of its own, headless rendering, calm hypothesis."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+DOMAINS = 101
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+# Shared cores make a time limit per example fail at random.
+settings.register_profile("dfm_vla", deadline=None)
+settings.load_profile("dfm_vla")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked ``gpu`` where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if not marked:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def ros_domain(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A ROS_DOMAIN_ID in 1..101 that no other test on this machine has, set in the environment.
+
+    A lock file per domain, so that test runs side by side keep apart; the kernel frees the lock
+    of a run that dies.
+    """
+    for attempt in range(DOMAINS):
+        domain = 1 + (os.getpid() + attempt) % DOMAINS
+        path = Path(tempfile.gettempdir()) / f"dfm_vla_ros_domain_{domain}.lock"
+        with path.open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+            yield domain
+            return
+    pytest.fail(f"all {DOMAINS} ROS domains are taken by running tests")
