@@ -1,4 +1,4 @@
-"""Where the shipped files (URDF, checkpoint, parameters) lie, however the package was installed."""
+"""Where the shipped files (URDF, checkpoint, parameters) lie in every kind of installation."""
 
 from __future__ import annotations
 
