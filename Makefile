@@ -1,0 +1,27 @@
+# The one list of commands, used by people, the README and CI. ARGS="..." passes arguments on.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench clean
+
+help: ## Print this list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## Install everything into .venv (PYTHON=python3.12 picks the interpreter).
+	@PYTHON="$(PYTHON)" scripts/setup
+
+demo: setup ## Run the whole graph on the simulated robot.
+	@.venv/bin/dfm-vla demo $(ARGS)
+
+test: setup ## Run the tests.
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: setup ## Check style and the import rules.
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/lint-imports
+
+bench: setup ## Measure speed.
+	@.venv/bin/dfm-vla bench $(ARGS)
+
+clean: ## Remove .venv and everything built.
+	@rm -rf .venv build install log out .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
