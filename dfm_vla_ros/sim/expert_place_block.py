@@ -1,0 +1,55 @@
+"""The expert of Place Block: the arm on the block's side picks it and puts it on the plate."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.robot.joints import ARMS
+from dfm_vla_ros.sim.ik import ArmKinematics
+from dfm_vla_ros.sim.objects import BLOCK_SIDE_M
+from dfm_vla_ros.sim.scene import Scene
+from dfm_vla_ros.sim.waypoints import Waypoint, follow
+
+Array = NDArray[np.float64]
+
+TILT_RAD = 0.0
+OPEN_M, CLOSED_M = 0.035, 0.008
+"""Closed is past contact with the block: (0.02 - 0.008) m of spring holds it."""
+HOVER_M = 0.08
+RELEASE_GAP_M = 0.004
+
+
+def place_block_targets(scene: Scene, home: Array) -> dict[str, Array]:
+    """Return targets (T, 7) of the arm on the block's side."""
+    block, plate = scene.object_position("block"), scene.object_position("plate")
+    rotation = scene.object_rotation("block")
+    yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+    arm = "left" if block[1] > 0 else "right"
+    joints = home[7 * ARMS.index(arm) :][:6]
+    kinematics = ArmKinematics(scene.model, arm)
+    start, _ = kinematics.forward(joints)
+    points = _waypoints(start, block, yaw, plate)
+    return {arm: follow(kinematics, points, joints)}
+
+
+def _waypoints(start: Array, block: Array, yaw: float, plate: Array) -> list[Waypoint]:
+    """Reach, grasp, carry, release, retreat."""
+    up = np.array([0.0, 0.0, HOVER_M])
+    above_plate = plate + [0.0, 0.0, BLOCK_SIDE_M / 2 + RELEASE_GAP_M]
+    carry_height = max(block[2] + HOVER_M, above_plate[2] + 0.04)
+    lifted = np.array([block[0], block[1], carry_height])
+    over_plate = np.array([plate[0], plate[1], above_plate[2] + 0.04])
+    plan = [
+        (0.0, start, 0.0, OPEN_M),
+        (1.6, block + up, yaw, OPEN_M),
+        (0.9, block, yaw, OPEN_M),
+        (0.4, block, yaw, CLOSED_M),
+        (0.8, lifted, yaw, CLOSED_M),
+        (1.7, over_plate, 0.0, CLOSED_M),
+        (0.7, above_plate, 0.0, CLOSED_M),
+        (0.4, above_plate, 0.0, OPEN_M),
+        (0.7, above_plate + [0.0, 0.0, 0.04], 0.0, OPEN_M),
+        (0.4, above_plate + [0.0, 0.0, 0.04], 0.0, OPEN_M),
+    ]
+    return [Waypoint(time, np.asarray(at), turn, TILT_RAD, grip) for time, at, turn, grip in plan]

@@ -1,0 +1,44 @@
+"""Scripted experts: from the object poses at reset to clean joint targets for both arms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.robot.joints import ARMS
+from dfm_vla_ros.sim.errors import UnknownTask
+from dfm_vla_ros.sim.expert_place_block import place_block_targets
+from dfm_vla_ros.sim.scene import Scene
+from dfm_vla_ros.sim.twin import HOME, Twin
+
+Array = NDArray[np.float64]
+
+ArmTargets = dict[str, Array]
+EXPERTS: dict[str, Callable[[Scene, Array], ArmTargets]] = {"place_block": place_block_targets}
+"""Task -> (scene at reset, home (14,)) -> targets (T, 7) of each arm that moves."""
+
+
+def expert_targets(task: str, twin: Twin) -> Array:
+    """Return clean commands (T, 14) for the episode that ``twin`` was just reset to.
+
+    Row k is due at (k + 1) control periods after the reset; an arm that is not needed stays at
+    home.
+
+    Raises:
+        UnknownTask: if there is no expert for ``task``.
+        OutOfReach: if a waypoint cannot be reached.
+    """
+    if task not in EXPERTS:
+        raise UnknownTask(f"no expert for task {task!r}; there are {', '.join(EXPERTS)}")
+    moving = EXPERTS[task](twin.scene, HOME)
+    length = max(len(targets) for targets in moving.values())
+    return np.concatenate([_column(moving, arm, length) for arm in ARMS], axis=1)
+
+
+def _column(moving: ArmTargets, arm: str, length: int) -> Array:
+    """One arm's targets (length, 7): its own, the last held, or home."""
+    home = HOME[7 * ARMS.index(arm) :][None, :7]
+    targets = moving.get(arm, home)
+    return np.concatenate([targets, np.repeat(targets[-1:], length - len(targets), axis=0)])

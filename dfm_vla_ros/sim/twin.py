@@ -1,0 +1,174 @@
+"""The robot and its task in simulation: commands in, joint states and images out."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
+from dfm_vla_ros.sim.errors import CommandRefused
+from dfm_vla_ros.sim.model import HIDDEN_GROUP, TIMESTEP_S
+from dfm_vla_ros.sim.scene import Scene
+from dfm_vla_ros.sim.tasks import make_task
+from dfm_vla_ros.sim.tasks.task import Task
+
+Array = NDArray[np.float64]
+
+_HOME_ARM = (0.0, 1.455, -0.729, 0.0, 0.931, 0.0, 0.035)
+HOME: Array = np.array(_HOME_ARM * 2)
+"""Where every episode starts (14,): grippers open over the near table, cameras looking at it."""
+HOME.flags.writeable = False
+
+LIMIT_TOLERANCE = 1e-6
+LARGEST_IMAGE = (640, 480)
+_OBSERVE_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the twin says of the episode.
+
+    Attributes:
+        task: name of the task.
+        seed: of the episode.
+        instruction: the task's sentence.
+        success: the condition holds, and has held as long as it must.
+        progress: 0 (start) to 1 (success).
+        elapsed_s: simulated seconds since the reset.
+    """
+
+    task: str
+    seed: int
+    instruction: str
+    success: bool
+    progress: float
+    elapsed_s: float
+
+
+class Twin:
+    """Two arms at a table with the objects of one task.
+
+    The same task and seed give the same episode, to the bit. Rendering must happen in one thread.
+    """
+
+    timestep_s = TIMESTEP_S
+
+    def __init__(self, camera_size: tuple[int, int] = (96, 96)) -> None:
+        """Build the model; ``camera_size`` is (width, height) [px], at most 640x480."""
+        if not all(16 <= size <= most for size, most in zip(camera_size, LARGEST_IMAGE)):
+            raise CommandRefused(
+                f"camera size {camera_size} is not between (16, 16) and {LARGEST_IMAGE}; "
+                "choose width and height [px] in that range"
+            )
+        self.scene = Scene()
+        self.camera_size = camera_size
+        self.dark_cameras: Collection[str] = ()
+        """Cameras that see black: a lost camera, as a test."""
+        self._renderer: mujoco.Renderer | None = None
+        self._option = mujoco.MjvOption()
+        self._option.geomgroup[HIDDEN_GROUP] = 0
+        self.reset("place_block", 0)
+
+    def reset(self, task: str, seed: int) -> None:
+        """Start an episode: the robot at rest at HOME, the objects laid out by ``seed``."""
+        fresh = make_task(task)
+        # The task's name is mixed in, so that equal seeds of two tasks are not alike.
+        rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
+        self.scene.reset(HOME)
+        fresh.lay_out(self.scene, rng)
+        mujoco.mj_forward(self.scene.model, self.scene.data)
+        self.task: Task = fresh
+        self.seed = seed
+        self._steps = 0
+
+    def command(self, positions: Array) -> None:
+        """Set the position targets (14,) of all joints, until the next command.
+
+        Raises:
+            CommandRefused: if a number is not finite or outside the joint's limits.
+        """
+        positions = np.asarray(positions, dtype=np.float64)
+        if positions.shape != (len(JOINT_NAMES),):
+            raise CommandRefused(
+                f"command of shape {positions.shape}; give {len(JOINT_NAMES)} positions in the "
+                "order of robot.joints.JOINT_NAMES"
+            )
+        lower, upper = self.scene.lower - LIMIT_TOLERANCE, self.scene.upper + LIMIT_TOLERANCE
+        # Written so that NaN is refused too.
+        refused = ~((positions >= lower) & (positions <= upper))
+        if refused.any():
+            i = int(np.argmax(refused))
+            raise CommandRefused(
+                f"command {positions[i]:.4f} for {JOINT_NAMES[i]} is outside "
+                f"[{self.scene.lower[i]:.4f}, {self.scene.upper[i]:.4f}]; clip it or plan again"
+            )
+        self.scene.data.ctrl[:] = positions
+
+    def step(self) -> None:
+        """Advance by one physics step, ``timestep_s``."""
+        mujoco.mj_step(self.scene.model, self.scene.data)
+        self._steps += 1
+        if self._steps % _OBSERVE_STEPS == 0:
+            self.task.observe(self.scene)
+
+    @property
+    def positions(self) -> Array:
+        """Measured joint positions (14,) [rad], grippers [m]."""
+        return self.scene.positions
+
+    @property
+    def velocities(self) -> Array:
+        """Measured joint velocities (14,) [rad/s], grippers [m/s]."""
+        return self.scene.velocities
+
+    @property
+    def commanded(self) -> Array:
+        """The position targets (14,) in force."""
+        return self.scene.data.ctrl.copy()
+
+    @property
+    def time_s(self) -> float:
+        """Simulated seconds since the reset."""
+        return float(self._steps * self.timestep_s)
+
+    @property
+    def instruction(self) -> str:
+        """The task's sentence."""
+        return self.task.instruction
+
+    def status(self) -> Status:
+        """Return success, progress and what they refer to."""
+        return Status(
+            task=self.task.name,
+            seed=self.seed,
+            instruction=self.instruction,
+            success=self.task.success,
+            progress=self.task.progress,
+            elapsed_s=self.time_s,
+        )
+
+    def render(self) -> dict[str, NDArray[np.uint8]]:
+        """Return an image (H, W, 3) of each camera, as the objects stand now."""
+        return {camera: self._image(camera) for camera in CAMERAS}
+
+    def close(self) -> None:
+        """Free the renderer; call it in the thread that rendered."""
+        if self._renderer is not None:
+            self._renderer.close()
+            self._renderer = None
+
+    def _image(self, camera: str) -> NDArray[np.uint8]:
+        width, height = self.camera_size
+        if camera in self.dark_cameras:
+            return np.zeros((height, width, 3), dtype=np.uint8)
+        if self._renderer is None:
+            self._renderer = mujoco.Renderer(self.scene.model, height, width)
+        self._renderer.update_scene(self.scene.data, camera, self._option)
+        # update_scene sets the flags again each time; shadows cost 6x in software.
+        self._renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = 0
+        return self._renderer.render()
