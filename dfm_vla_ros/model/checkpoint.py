@@ -16,6 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.flow.distances import OrderedDistance
+from dfm_vla_ros.flow.paths import MetricPath
+from dfm_vla_ros.flow.schedules import MetricSchedule
 from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
 from dfm_vla_ros.model.refiner import Refiner, RefinerConfig
 from dfm_vla_ros.tokens.action import ActionTokenizer
@@ -37,6 +40,12 @@ class PathConfig:
     scale: float = 32.0
     c: float = 3.0
     alpha: float = 1.0
+
+    def build(self, vocabulary_size: int) -> MetricPath:
+        """Return the path over K = ``vocabulary_size`` ordered tokens."""
+        values = torch.linspace(0, 1, vocabulary_size)
+        distance = OrderedDistance(values, scale=self.scale)
+        return MetricPath(distance, MetricSchedule(self.c, self.alpha))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Observation -> Chunk, the same for live nodes, evaluation and replay."""

@@ -1,0 +1,43 @@
+"""What goes into a policy and what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One moment.
+
+    Attributes:
+        images: camera name -> (H, W, 3) uint8 RGB, any size.
+        positions: (D,) measured joints [rad], grippers [m], in the order of ``robot.joints``.
+        commanded: (D,) positions commanded at this moment.
+        instruction: the language goal.
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    positions: NDArray[np.float64]
+    commanded: NDArray[np.float64]
+    instruction: str
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Action tokens of the next ``horizon`` control steps.
+
+    Attributes:
+        tokens: (horizon, D) int64.
+        reference: (D,) the commanded positions that the tokens are relative to.
+        inference_s: time the call took [s].
+        evaluations: network evaluations over the action tokens.
+    """
+
+    tokens: NDArray[np.int64]
+    reference: NDArray[np.float64]
+    inference_s: float
+    evaluations: int

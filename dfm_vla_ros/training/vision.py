@@ -1,0 +1,56 @@
+"""Training of the image tokenizer on images of all cameras."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from tqdm import trange
+
+from dfm_vla_ros.model.fsq import FsqTokenizer
+from dfm_vla_ros.training.config import VisionConfig
+
+
+def train_image_tokenizer(images: Tensor, config: VisionConfig, seed: int) -> FsqTokenizer:
+    """Return a tokenizer that reconstructs ``images`` (V, M, S, S, 3) uint8.
+
+    The squared error of a pixel is weighted by its deviation from the view's median image, since
+    the objects that matter cover few pixels and the table many.
+    """
+    torch.manual_seed(seed)
+    network = FsqTokenizer(config.network).train()
+    optimiser = torch.optim.AdamW(network.parameters(), config.lr)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps)
+    weights = _weights(images)
+    progress = trange(config.steps, desc="image tokenizer", unit="step", mininterval=2)
+    for _ in progress:
+        view = torch.randint(images.shape[0], (config.batch,))
+        index = torch.randint(images.shape[1], (config.batch,))
+        batch = images[view, index].permute(0, 3, 1, 2).float() / 255
+        weight = weights[view, index].float()[:, None] / 255
+        with torch.autocast("cpu", torch.bfloat16):
+            error = (network(batch) - batch).square()
+        loss = (weight * error).mean() / weight.mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        progress.set_postfix(loss=f"{float(loss.detach()):.5f}", refresh=False)
+    return network.eval().requires_grad_(False)
+
+
+def _weights(images: Tensor) -> Tensor:
+    """Return uint8 (V, M, S, S): 16 plus four times the deviation from the median image."""
+    weights = torch.empty(images.shape[:-1], dtype=torch.uint8)
+    for view, frames in enumerate(images):
+        median = frames[:: max(1, len(frames) // 200)].median(dim=0).values.int()
+        for start in range(0, len(frames), 256):
+            deviation = (frames[start : start + 256].int() - median).abs().amax(-1)
+            weights[view, start : start + 256] = (16 + 4 * deviation).clamp(max=255).byte()
+    return weights
+
+
+@torch.no_grad()
+def reconstruction_psnr(network: FsqTokenizer, images: Tensor) -> float:
+    """Return the peak signal-to-noise ratio [dB] over ``images`` (M, S, S, 3) uint8."""
+    batch = images.permute(0, 3, 1, 2).float() / 255
+    return float(-10 * (network(batch).clamp(0, 1) - batch).square().mean().log10())
