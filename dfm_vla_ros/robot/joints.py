@@ -11,7 +11,7 @@ def arm_joints(arm: str) -> tuple[str, ...]:
     The gripper joint is the travel of one finger, 0 (closed) to 0.035 m (open); the opposite
     finger mimics it.
     """
-    return tuple(f"{arm}_joint{i}" for i in range(1, 7)) + (f"{arm}_gripper",)
+    return (*(f"{arm}_joint{i}" for i in range(1, 7)), f"{arm}_gripper")
 
 
 ARM_JOINTS: dict[str, tuple[str, ...]] = {arm: arm_joints(arm) for arm in ARMS}

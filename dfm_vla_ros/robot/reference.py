@@ -30,9 +30,10 @@ class Trajectory:
 class Reference:
     """What a joint_trajectory_controller commands now (ros2_controllers, branch jazzy).
 
-    A new trajectory replaces the running one and starts from the state commanded at that moment;
-    between points with velocities the interpolation is cubic, without it is linear; after the last
-    point the last position is held.
+    A new trajectory replaces the running one. Until its first point the command runs from the
+    state commanded at that moment to that point; if the first point is already past, the command
+    jumps onto the trajectory, as the controller's does. Between points with velocities the
+    interpolation is cubic, without it is linear; after the last point the last position is held.
     """
 
     def __init__(self, positions: Array) -> None:
@@ -45,22 +46,18 @@ class Reference:
     def replace(self, trajectory: Trajectory, start_s: float, now_s: float) -> None:
         """Follow ``trajectory``, whose times count from ``start_s``; both on one clock [s].
 
-        Points that lie at or before ``now_s`` are dropped, as the controller does: the spline runs
-        from the state commanded now to the first point still ahead.
+        The trajectory must not have ended: a controller refuses one that has.
         """
         position, velocity = self.sample(now_s)
-        times = trajectory.times_s + start_s
-        ahead = times > now_s
-        if not ahead.any():
-            ahead[-1] = True
-            now_s = min(now_s, times[-1] - 1e-9)
-        self._times = np.concatenate([[now_s], times[ahead]])
-        self._positions = np.concatenate([position[None], trajectory.positions[ahead]])
-        self._velocities = (
-            None
-            if trajectory.velocities is None
-            else np.concatenate([velocity[None], trajectory.velocities[ahead]])
-        )
+        self._times = trajectory.times_s + start_s
+        self._positions = trajectory.positions
+        self._velocities = trajectory.velocities
+        if now_s >= self._times[0]:
+            return
+        self._times = np.concatenate([[now_s], self._times])
+        self._positions = np.concatenate([position[None], self._positions])
+        if self._velocities is not None:
+            self._velocities = np.concatenate([velocity[None], self._velocities])
 
     def sample(self, now_s: float) -> tuple[Array, Array]:
         """Return position (J,) and velocity (J,) commanded at ``now_s`` [s]."""
@@ -68,8 +65,8 @@ class Reference:
         if now_s >= times[-1]:
             return positions[-1].copy(), np.zeros_like(positions[-1])
         if now_s <= times[0]:
-            velocity = np.zeros_like(positions[0])
-            return positions[0].copy(), velocity if self._velocities is None else self._velocities[0]
+            rest = np.zeros_like(positions[0])
+            return positions[0].copy(), rest if self._velocities is None else self._velocities[0]
         i = int(np.searchsorted(times, now_s, side="right")) - 1
         span = times[i + 1] - times[i]
         u = (now_s - times[i]) / span

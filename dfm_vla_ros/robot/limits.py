@@ -1,0 +1,107 @@
+"""Joint limits: position and velocity from the URDF, acceleration and jump from parameters."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.robot.joints import JOINT_NAMES
+
+Array = NDArray[np.float64]
+
+ARM_ACCELERATION = 60.0
+"""[rad/s^2] default bound; a URDF names none."""
+GRIPPER_ACCELERATION = 60.0
+"""[m/s^2]: a finger may cross its whole travel within one control period."""
+
+
+class UrdfError(DfmVlaError):
+    """The URDF lacks a joint or one of its limits."""
+
+
+@dataclass(frozen=True)
+class JointLimits:
+    """Bounds of D joints.
+
+    ``lower <= q <= upper``, ``|dq/dt| <= velocity``, ``|d2q/dt2| <= acceleration``.
+
+    Attributes:
+        names: the D joints.
+        lower: (D,) smallest positions [rad], grippers [m].
+        upper: (D,) largest positions.
+        velocity: (D,) [rad/s], grippers [m/s].
+        acceleration: (D,) [rad/s^2], grippers [m/s^2].
+        prismatic: (D,) bool, True for a joint measured in metres.
+    """
+
+    names: tuple[str, ...]
+    lower: Array
+    upper: Array
+    velocity: Array
+    acceleration: Array
+    prismatic: NDArray[np.bool_]
+
+    @classmethod
+    def from_urdf(
+        cls,
+        text: str,
+        names: Sequence[str] = JOINT_NAMES,
+        arm_acceleration: float = ARM_ACCELERATION,
+        gripper_acceleration: float = GRIPPER_ACCELERATION,
+    ) -> JointLimits:
+        """Read the limits of ``names`` from ``text``, a URDF with its xacro expanded.
+
+        Raises:
+            UrdfError: it is no XML, or a joint, its limit or an attribute is missing.
+        """
+        joints = _joints(text)
+        missing = [name for name in names if name not in joints]
+        if missing:
+            raise UrdfError(f"the URDF has no joint {missing[0]!r}; it has {sorted(joints)}")
+        rows = np.array([_limit(joints[name]) for name in names])
+        prismatic = np.array([joints[name].get("type") == "prismatic" for name in names])
+        acceleration = np.where(prismatic, gripper_acceleration, arm_acceleration)
+        return cls(tuple(names), rows[:, 0], rows[:, 1], rows[:, 2], acceleration, prismatic)
+
+    def shrunk(self, margin_rad: float) -> JointLimits:
+        """Return the limits with ``margin_rad`` off both ends of the revolute joints.
+
+        A gripper keeps its travel: closing on nothing is a command to its lower limit.
+        """
+        margin = np.where(self.prismatic, 0.0, margin_rad)
+        return replace(self, lower=self.lower + margin, upper=self.upper - margin)
+
+    def units(self, joint: int) -> str:
+        """Return the unit of joint number ``joint``'s position."""
+        return "m" if self.prismatic[joint] else "rad"
+
+
+def _joints(text: str) -> dict[str, ElementTree.Element]:
+    """Return the robot's joints by name, not those that <ros2_control> repeats."""
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise UrdfError(f"the robot description is no XML ({error}); expand the xacro") from error
+    return {joint.get("name", ""): joint for joint in root.findall("joint")}
+
+
+def _limit(joint: ElementTree.Element) -> tuple[float, float, float]:
+    """Return lower, upper and velocity of one <joint>."""
+    limit = joint.find("limit")
+    if limit is None:
+        raise UrdfError(f"joint {joint.get('name')!r} has no <limit> in the URDF")
+    try:
+        lower, upper, velocity = (float(limit.attrib[k]) for k in ("lower", "upper", "velocity"))
+    except (KeyError, ValueError) as error:
+        raise UrdfError(f"joint {joint.get('name')!r}: unusable <limit> ({error!r})") from error
+    if not (lower <= upper and velocity > 0):
+        raise UrdfError(
+            f"joint {joint.get('name')!r}: limit {lower} .. {upper}, velocity {velocity}; "
+            "lower must not exceed upper and velocity must be positive"
+        )
+    return lower, upper, velocity

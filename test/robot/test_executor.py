@@ -1,0 +1,139 @@
+"""The executor takes a chunk whole or refuses it whole, and holds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from robots import HOME, LIMITS, tokenizer
+
+from dfm_vla_ros.robot.executor import ChunkRefused, Executor, Request, Verdict
+from dfm_vla_ros.robot.joints import JOINT_NAMES
+
+TOKENIZER = tokenizer()
+
+
+def request(token: int = 128, **changes: Any) -> Request:
+    made = Request(
+        tokenizer_hash=TOKENIZER.hash,
+        joint_names=JOINT_NAMES,
+        horizon=8,
+        tokens=np.full(8 * 14, token, dtype=np.uint16),
+        reference=HOME.copy(),
+        control_period_s=0.1,
+        observation_s=10.0,
+    )
+    return replace(made, **changes)
+
+
+def ready() -> Executor:
+    executor = Executor(TOKENIZER, LIMITS)
+    executor.measure(JOINT_NAMES, HOME, 9.99)
+    return executor
+
+
+def test_that_a_chunk_moves_the_reference() -> None:
+    executor = ready()
+    up = np.full((8, 14), 128, dtype=np.uint16)
+    up[:, 0] = 138
+    executor.receive(request(tokens=up.ravel()), 10.05)
+    assert executor.executing(10.5) and not executor.executing(10.81)
+    np.testing.assert_allclose(executor.sample(10.81)[0][0], 0.05)
+
+
+def test_that_joints_are_found_by_name() -> None:
+    executor = Executor(TOKENIZER, LIMITS)
+    executor.measure((*JOINT_NAMES[::-1], "extra"), np.append(HOME[::-1], 9.0), 1.0)
+    np.testing.assert_array_equal(executor.sample(1.0)[0], HOME)
+
+
+NAN = np.where(np.arange(14) == 3, np.nan, HOME)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "message"),
+    [
+        ({"tokenizer_hash": "beef"}, Verdict.UNKNOWN_TOKENIZER, "tokenizer_hash is 'beef'"),
+        ({"joint_names": JOINT_NAMES[::-1]}, Verdict.WRONG_JOINTS, "joint_names are"),
+        ({"horizon": 7}, Verdict.MALFORMED, "horizon 7 is not 8"),
+        ({"tokens": np.zeros(5, np.uint16)}, Verdict.MALFORMED, "5 tokens, not 112"),
+        ({"reference": HOME[:7]}, Verdict.MALFORMED, "7 reference positions, not 14"),
+        ({"reference": NAN}, Verdict.MALFORMED, "not finite"),
+        ({"control_period_s": np.nan}, Verdict.MALFORMED, "control_period is nan s, not 0.1 s"),
+        ({"token": 256}, Verdict.MALFORMED, "token 256 is out of vocabulary"),
+        ({"observation_s": 5.0}, Verdict.TOO_LATE, "the last step was due"),
+        ({"observation_s": np.nan}, Verdict.LIMIT_VIOLATED, "due times"),
+        ({"reference": HOME + 0.9}, Verdict.LIMIT_VIOLATED, "right_joint"),
+    ],
+)
+def test_that_a_broken_chunk_is_refused_and_changes_nothing(
+    changes: dict[str, Any], verdict: Verdict, message: str
+) -> None:
+    executor = ready()
+    before = executor.sample(10.4)
+    with pytest.raises(ChunkRefused) as caught:
+        executor.receive(request(**changes), 10.05)
+    assert caught.value.verdict == verdict
+    assert message in str(caught.value) or "joint" in message
+    np.testing.assert_array_equal(executor.sample(10.4), before)
+
+
+def test_that_a_chunk_without_joint_states_is_refused() -> None:
+    with pytest.raises(ChunkRefused) as caught:
+        Executor(TOKENIZER, LIMITS).receive(request(), 10.05)
+    assert caught.value.verdict == Verdict.NO_REFERENCE
+
+
+def test_that_old_joint_states_refuse_a_chunk() -> None:
+    executor = Executor(TOKENIZER, LIMITS)
+    executor.measure(JOINT_NAMES, HOME, 9.0)
+    with pytest.raises(ChunkRefused, match=r"joint states are 1\.050 s old, allowed is 0.5 s"):
+        executor.receive(request(), 10.05)
+
+
+def test_that_a_chunk_older_than_the_running_one_is_refused() -> None:
+    executor = ready()
+    executor.receive(request(), 10.05)
+    with pytest.raises(ChunkRefused, match="only one policy"):
+        executor.receive(request(observation_s=9.9), 10.06)
+
+
+def test_that_a_reset_waits_for_joint_states_from_after_it() -> None:
+    executor = ready()
+    executor.reset(10.1)
+    executor.measure(JOINT_NAMES, HOME, 10.09)
+    assert executor.sample(10.1) is None
+    executor.measure(JOINT_NAMES, HOME + 0.01, 10.11)
+    np.testing.assert_allclose(executor.sample(10.2)[0], HOME + 0.01)
+    with pytest.raises(ChunkRefused, match="before the robot was reset"):
+        executor.receive(request(), 10.2)
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.13, 0.31])
+def test_that_consecutive_chunks_meet_without_a_step(delay: float) -> None:
+    executor = ready()
+    rng = np.random.default_rng(3)
+    executor.receive(request(tokens=rng.integers(120, 137, 112).astype(np.uint16)), 10.05)
+    now = 10.4 + delay
+    executor.measure(JOINT_NAMES, HOME, now)
+    old = [executor.sample(now + dt) for dt in (0.0, 0.01, 0.02)]
+    tokens = rng.integers(120, 137, 112).astype(np.uint16)
+    reference = executor.sample(10.4)[0]
+    executor.receive(request(tokens=tokens, observation_s=10.4, reference=reference), now)
+    new = [executor.sample(now + dt) for dt in (0.0, 0.01, 0.02)]
+    for (p0, v0), (p1, v1) in zip(old, new, strict=True):
+        np.testing.assert_allclose(p0, p1, atol=2e-5)
+        np.testing.assert_allclose(v0, v1, atol=5e-3)
+    np.testing.assert_allclose(old[2], new[2], atol=1e-9)
+
+
+def test_that_the_executor_never_loads_torch() -> None:
+    code = (
+        "import sys, dfm_vla_ros.robot.executor, dfm_vla_ros.tokens.action;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
