@@ -36,10 +36,10 @@ def demonstrate(twin: Twin, task: str, seed: int, noise_rad: float, images: bool
         twin.scene.lower,
         twin.scene.upper,
     )
-    frames = _execute(twin, noisy, images)
+    positions, frames = _execute(twin, noisy, images)
     return Episode(
-        images=frames if images else {},
-        positions=np.array(frames.pop("positions")),
+        images=frames,
+        positions=positions,
         commanded=noisy,
         targets=targets,
         task=task,
@@ -65,22 +65,36 @@ def correlated_noise(length: int, largest_rad: float, seed: int) -> Array:
     return np.clip(noise, -largest_rad, largest_rad)
 
 
-def _execute(twin: Twin, targets: Array, images: bool) -> dict[str, NDArray]:
-    """Run a C2 spline through the targets, at rest at both ends, as the executor does."""
-    times = np.arange(len(targets)) * CONTROL_PERIOD_S
-    spline = CubicSpline(times, targets, bc_type="clamped")
-    steps = round(CONTROL_PERIOD_S / twin.timestep_s)
-    fine = spline(np.arange(1, (len(targets) - 1) * steps + 1) * twin.timestep_s)
-    fine = np.clip(fine, twin.scene.lower, twin.scene.upper).reshape(-1, steps, len(JOINT_NAMES))
-    frames: dict[str, list] = {name: [] for name in ("positions", *(CAMERAS if images else ()))}
-    for commands in [*fine, ()]:
-        frames["positions"].append(twin.positions)
-        for camera, image in (twin.render() if images else {}).items():
-            frames[camera].append(image)
+def _execute(
+    twin: Twin, targets: Array, images: bool
+) -> tuple[Array, dict[str, NDArray[np.uint8]]]:
+    """Run a C2 spline through the targets, at rest at both ends, as the executor does.
+
+    Returns:
+        Measured positions (T, 14) and, if wanted, camera -> images (T, H, W, 3).
+    """
+    positions, frames = [], []
+    for commands in _spline_commands(twin, targets):
+        positions.append(twin.positions)
+        if images:
+            frames.append(twin.render())
         for command in commands:
             twin.command(command)
             twin.step()
-    return {name: np.array(rows) for name, rows in frames.items()}
+    cameras = CAMERAS if images else ()
+    return np.array(positions), {
+        camera: np.array([frame[camera] for frame in frames]) for camera in cameras
+    }
+
+
+def _spline_commands(twin: Twin, targets: Array) -> list[Array]:
+    """Return the commands (steps, 14) between each frame and the next; none after the last."""
+    times = np.arange(len(targets)) * CONTROL_PERIOD_S
+    steps = round(CONTROL_PERIOD_S / twin.timestep_s)
+    spline = CubicSpline(times, targets, bc_type="clamped")
+    fine = spline(np.arange(1, (len(targets) - 1) * steps + 1) * twin.timestep_s)
+    fine = np.clip(fine, twin.scene.lower, twin.scene.upper)
+    return [*fine.reshape(-1, steps, len(JOINT_NAMES)), np.empty((0, len(JOINT_NAMES)))]
 
 
 def _settle(twin: Twin) -> bool:

@@ -13,7 +13,6 @@ from dfm_vla_ros.sim.waypoints import Waypoint, follow
 
 Array = NDArray[np.float64]
 
-TILT_RAD = 0.0
 OPEN_M, CLOSED_M = 0.035, 0.008
 """Closed is past contact with the block: (0.02 - 0.008) m of spring holds it."""
 HOVER_M = 0.08
@@ -23,8 +22,7 @@ RELEASE_GAP_M = 0.004
 def place_block_targets(scene: Scene, home: Array) -> dict[str, Array]:
     """Return targets (T, 7) of the arm on the block's side."""
     block, plate = scene.object_position("block"), scene.object_position("plate")
-    rotation = scene.object_rotation("block")
-    yaw = float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+    yaw = scene.object_yaw("block")
     arm = "left" if block[1] > 0 else "right"
     joints = home[7 * ARMS.index(arm) :][:6]
     kinematics = ArmKinematics(scene.model, arm)
@@ -52,4 +50,4 @@ def _waypoints(start: Array, block: Array, yaw: float, plate: Array) -> list[Way
         (0.7, above_plate + [0.0, 0.0, 0.04], 0.0, OPEN_M),
         (0.4, above_plate + [0.0, 0.0, 0.04], 0.0, OPEN_M),
     ]
-    return [Waypoint(time, np.asarray(at), turn, TILT_RAD, grip) for time, at, turn, grip in plan]
+    return [Waypoint(time, np.asarray(at), turn, 0.0, grip) for time, at, turn, grip in plan]

@@ -10,13 +10,19 @@ from numpy.typing import NDArray
 from dfm_vla_ros.robot.joints import ARMS
 from dfm_vla_ros.sim.errors import UnknownTask
 from dfm_vla_ros.sim.expert_place_block import place_block_targets
+from dfm_vla_ros.sim.expert_place_veg import place_veg_targets
+from dfm_vla_ros.sim.expert_pot_lift import pot_lift_targets
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.twin import HOME, Twin
 
 Array = NDArray[np.float64]
 
 ArmTargets = dict[str, Array]
-EXPERTS: dict[str, Callable[[Scene, Array], ArmTargets]] = {"place_block": place_block_targets}
+EXPERTS: dict[str, Callable[[Scene, Array], ArmTargets]] = {
+    "pot_lift": pot_lift_targets,
+    "place_veg": place_veg_targets,
+    "place_block": place_block_targets,
+}
 """Task -> (scene at reset, home (14,)) -> targets (T, 7) of each arm that moves."""
 
 

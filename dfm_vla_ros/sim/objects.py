@@ -11,15 +11,16 @@ PLATE_THICKNESS_M = 0.012
 POT_RADIUS_M = 0.075
 POT_HEIGHT_M = 0.07
 POT_WALL_M = 0.006
-HANDLE_REACH_M = 0.115
-"""Distance of the middle of a pot's handle from the pot's axis."""
+HANDLE_REACH_M = 0.125
+"""Distance from the pot's axis at which a handle is taken."""
 HANDLE_HEIGHT_M = 0.055
-HANDLE_SIZE_M = (0.022, 0.05, 0.014)
-"""Across the fingers, outwards, upwards."""
+HANDLE_SIZE_M = (0.022, 0.064, 0.014)
+"""Between the fingers, outwards, upwards."""
 VEGETABLE_LENGTH_M = 0.09
 VEGETABLE_RADIUS_M = 0.015
 
-FREE_OBJECTS: tuple[str, ...] = ("block", "pot", "carrot", "cucumber")
+VEGETABLES: tuple[str, ...] = ("carrot", "cucumber")
+FREE_OBJECTS: tuple[str, ...] = ("block", "pot", *VEGETABLES)
 FIXED_OBJECTS: tuple[str, ...] = ("plate",)
 
 _BOX, _CYLINDER = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
@@ -41,7 +42,9 @@ def add_objects(
     for name in FREE_OBJECTS + FIXED_OBJECTS:
         for geom in spec.body(name).geoms:
             geom.contype, geom.conaffinity = contype, conaffinity
-            geom.condim, geom.friction = 4, friction
+            geom.friction = friction
+            # Rolling friction, or a vegetable would roll away from the first finger that touches.
+            geom.condim = 6 if name in VEGETABLES else 4
 
 
 def _free_body(spec: mujoco.MjSpec, name: str) -> mujoco.MjsBody:
@@ -81,7 +84,7 @@ def _add_pot(body: mujoco.MjsBody) -> None:
         body.add_geom(
             type=_BOX,
             size=[size / 2 for size in HANDLE_SIZE_M],
-            pos=[0, side * (HANDLE_REACH_M - 0.01), HANDLE_HEIGHT_M],
+            pos=[0, side * (HANDLE_REACH_M - 0.015), HANDLE_HEIGHT_M],
             rgba=_HANDLE,
             mass=0.02,
         )

@@ -83,6 +83,19 @@ class Scene:
         """Return an object's rotation matrix (3, 3)."""
         return self.data.body(name).xmat.reshape(3, 3).copy()
 
+    def on_table(self, name: str) -> bool:
+        """Return whether an object is in use, not parked."""
+        return bool(self.model.body_gravcomp[self.model.body(name).id] == 0.0)
+
+    def object_yaw(self, name: str) -> float:
+        """Return the heading of an object's x axis about z [rad]."""
+        rotation = self.object_rotation(name)
+        return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+
+    def lean(self, name: str) -> float:
+        """Return the angle [rad] between an object's z axis and the vertical."""
+        return float(np.arccos(np.clip(self.object_rotation(name)[2, 2], -1.0, 1.0)))
+
     def object_speed(self, name: str) -> float:
         """Return the speed [m/s] of a free object's origin."""
         dof = self.model.joint(name).dofadr[0]
