@@ -71,7 +71,9 @@ def _run_task(options: argparse.Namespace, task: str) -> dict[str, Any]:
         )
     successes = sum(result.success for result in results)
     low, high = wilson(successes, len(results))
-    print(f"{task}: {successes}/{len(results)} = {successes / len(results):.0%} [{low:.0%}, {high:.0%}]")
+    print(
+        f"{task}: {successes}/{len(results)} = {successes / len(results):.0%} [{low:.0%}, {high:.0%}]"
+    )
     return {
         "task": task,
         "episodes": len(results),

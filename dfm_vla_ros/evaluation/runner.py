@@ -61,7 +61,11 @@ class Loop:
     """Runs episodes of a policy in one twin."""
 
     def __init__(
-        self, twin: Twin, act: Act, tokenizer: ActionTokenizer, limits: JointLimits,
+        self,
+        twin: Twin,
+        act: Act,
+        tokenizer: ActionTokenizer,
+        limits: JointLimits,
         config: LoopConfig = LoopConfig(),
     ) -> None:
         """Use ``act`` (``Policy.act``), whose tokens ``tokenizer`` decodes."""
@@ -90,13 +94,21 @@ class Loop:
             progress = max(progress, twin.status().progress)
         status = twin.status()
         return EpisodeResult(
-            task, seed, status.success, progress, twin.time_s, len(times), refused,
+            task,
+            seed,
+            status.success,
+            progress,
+            twin.time_s,
+            len(times),
+            refused,
             float(np.median(times)) if times else 0.0,
         )
 
     def _look(self, reference: Reference, now: float, seed: int) -> Chunk:
         observation = Observation(
-            self.twin.render(), self.twin.positions, reference.sample(now)[0],
+            self.twin.render(),
+            self.twin.positions,
+            reference.sample(now)[0],
             self.twin.instruction,
         )
         return self.act(observation, seed)
@@ -113,5 +125,3 @@ class Loop:
         assert planned.joined.joint_names == JOINT_NAMES
         reference.replace(planned.joined, planned.stamp_s, now)
         return True
-
-

@@ -16,7 +16,9 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
         DfmVlaError: unless 0 <= successes <= trials.
     """
     if not 0 <= successes <= trials:
-        raise DfmVlaError(f"{successes} successes in {trials} trials: give 0 <= successes <= trials")
+        raise DfmVlaError(
+            f"{successes} successes in {trials} trials: give 0 <= successes <= trials"
+        )
     if trials == 0:
         return 0.0, 1.0
     p, z2 = successes / trials, Z95**2

@@ -153,7 +153,9 @@ class Policy:
         views = [square(observation.images[camera], self.image_size) for camera in config.cameras]
         images = torch.from_numpy(np.stack(views)).to(self._device)
         codes = self._checkpoint.image_tokenizer.encode(images)[None]
-        return Prefix(self._row(self._text(observation.instruction)), codes, self._joints(observation))
+        return Prefix(
+            self._row(self._text(observation.instruction)), codes, self._joints(observation)
+        )
 
     def _joints(self, observation: Observation) -> Tensor:
         expected = (len(self.tokenizer.joint_names),)

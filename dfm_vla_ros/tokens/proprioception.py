@@ -22,7 +22,7 @@ KIND = "uniform_absolute"
 
 @dataclass(frozen=True)
 class ProprioceptionTokenizer:
-    """Maps D joint positions to tokens in 0..K-1: ``token = rint((K-1) (q - low) / (high - low))``.
+    """Maps D joint positions to tokens: ``rint((K - 1) (q - lower) / (upper - lower))``.
 
     Attributes:
         joint_names: the D joints.

@@ -1,4 +1,4 @@
-"""Instruction words as tokens: the vocabulary of the demonstrations, plus "unknown" and padding."""
+"""Instruction words as tokens: those of the demonstrations, "unknown" and padding."""
 
 from __future__ import annotations
 

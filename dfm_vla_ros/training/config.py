@@ -26,13 +26,13 @@ class VisionConfig:
 
     Attributes:
         checkpoint: take the image tokenizer of this checkpoint folder instead of training one.
-        images: images of each camera to train on, spread evenly over the episodes.
+        images_per_episode: images of each camera to train on.
         steps: optimiser steps of ``batch`` images; ``lr`` is the peak of a cosine.
     """
 
     network: FsqConfig = field(default_factory=FsqConfig)
     checkpoint: str = ""
-    images: int = 4000
+    images_per_episode: int = 7
     steps: int = 1500
     batch: int = 48
     lr: float = 2e-3

@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.fsq import FsqTokenizer
-
-
-class DataError(DfmVlaError):
-    """Episodes that cannot be trained on."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,6 @@ def sample_images(
         chosen = rng.integers(len(episode.positions), size=per_episode)
         for view, camera in zip(views, cameras, strict=True):
             view.append(episode.images[camera][chosen])
-    if not views[0]:
-        raise DataError("no episodes to train on: run dfm-vla collect first")
     return torch.from_numpy(np.stack([np.concatenate(view) for view in views]))
 
 
@@ -75,8 +68,6 @@ def make_frames(
         sentence += [sentences.setdefault(episode.instruction, len(sentences))] * length
         number += [i] * length
         tasks.setdefault(episode.task, episode.instruction)
-    if not number:
-        raise DataError("no episodes to train on: run dfm-vla collect first")
     arrays = {k: np.concatenate(v) for k, v in columns.items() if k != "codes"}
     return Frames(
         torch.cat(columns["codes"]),

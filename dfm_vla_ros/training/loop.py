@@ -90,9 +90,9 @@ def prepare(config: TrainConfig) -> tuple[Checkpoint, Frames]:
 def _image_tokenizer(config: TrainConfig) -> FsqTokenizer:
     if config.vision.checkpoint:
         return Checkpoint.load(Path(config.vision.checkpoint)).image_tokenizer
-    count = sum(1 for _ in episodes(config))
-    each = max(1, config.vision.images // max(1, count))
-    images = sample_images(episodes(config), CAMERAS, each, config.seed)
+    images = sample_images(
+        episodes(config), CAMERAS, config.vision.images_per_episode, config.seed
+    )
     return train_image_tokenizer(images, config.vision, config.seed)
 
 
@@ -101,7 +101,9 @@ def _fit_proprioception(frames: Frames) -> ProprioceptionTokenizer:
     seen = np.concatenate([frames.positions, frames.commanded])
     low, high = seen.min(axis=0), seen.max(axis=0)
     margin = np.maximum(0.1 * (high - low), 0.01)
-    return ProprioceptionTokenizer(JOINT_NAMES, np.round(low - margin, 4), np.round(high + margin, 4))
+    return ProprioceptionTokenizer(
+        JOINT_NAMES, np.round(low - margin, 4), np.round(high + margin, 4)
+    )
 
 
 class Trainer:
@@ -198,7 +200,7 @@ class Trainer:
 
 def _split(episode: np.ndarray, share: float, seed: int) -> tuple[Tensor, Tensor]:
     count = int(episode.max()) + 1
-    held = np.random.default_rng(seed).permutation(count)[: int(round(share * count))]
+    held = np.random.default_rng(seed).permutation(count)[: round(share * count)]
     mask = np.isin(episode, held)
     return torch.from_numpy(np.flatnonzero(~mask)), torch.from_numpy(np.flatnonzero(mask))
 

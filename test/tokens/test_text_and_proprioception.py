@@ -16,7 +16,9 @@ SENTENCES = ["Place the block on the plate.", "Lift the pot with both arms."]
 
 def test_that_case_and_punctuation_do_not_matter() -> None:
     tokenizer = TextTokenizer.fit(SENTENCES)
-    assert (tokenizer.encode("PLACE the block, on the plate!") == tokenizer.encode(SENTENCES[0])).all()
+    assert (
+        tokenizer.encode("PLACE the block, on the plate!") == tokenizer.encode(SENTENCES[0])
+    ).all()
 
 
 def test_that_sentences_of_different_tasks_differ() -> None:
