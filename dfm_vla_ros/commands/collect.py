@@ -32,7 +32,9 @@ def run(options: argparse.Namespace) -> int:
     seeds = range(options.seed, options.seed + options.episodes)
     missing = [s for s in seeds if not episode_path(options.out, options.task, s).exists()]
     print(f"{options.task}: {len(seeds) - len(missing)} present, {len(missing)} to collect")
-    jobs = [(options.task, seed, options.out, options.noise_mrad * MILLIRADIAN) for seed in missing]
+    jobs = [
+        (options.task, seed, options.out, options.noise_mrad * MILLIRADIAN) for seed in missing
+    ]
     started = time.monotonic()
     failures = _collect(jobs, options.workers)
     for failure in failures:

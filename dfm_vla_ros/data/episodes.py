@@ -1,4 +1,4 @@
-"""One demonstration: what was seen, measured and commanded, and what should have been commanded."""
+"""One demonstration: what was seen, measured and commanded, and the expert's clean targets."""
 
 from __future__ import annotations
 

@@ -21,7 +21,9 @@ SETTLE_S = 1.0
 _IS_GRIPPER = np.array([name.endswith("gripper") for name in JOINT_NAMES])
 
 
-def demonstrate(twin: Twin, task: str, seed: int, noise_rad: float, images: bool = True) -> Episode:
+def demonstrate(
+    twin: Twin, task: str, seed: int, noise_rad: float, images: bool = True
+) -> Episode:
     """Reset the twin and record the expert's episode; commands are executed with noise.
 
     The noise shows states beside the expert's path; the labels stay clean, for both arms.

@@ -9,7 +9,7 @@ from dfm_vla_ros.robot.joints import ARMS
 from dfm_vla_ros.sim.ik import ArmKinematics
 from dfm_vla_ros.sim.objects import VEGETABLES
 from dfm_vla_ros.sim.scene import Scene
-from dfm_vla_ros.sim.waypoints import Waypoint, follow
+from dfm_vla_ros.sim.waypoints import Waypoint, follow, up
 
 Array = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ def place_veg_targets(scene: Scene, home: Array) -> dict[str, Array]:
 
 def _waypoints(start: Array, vegetable: Array, yaw: float, pot: Array) -> list[Waypoint]:
     """Reach, grasp across the vegetable, carry over the rim, release inside, retreat."""
-    above = vegetable + [0.0, 0.0, HOVER_M]
+    above = vegetable + up(HOVER_M)
     lifted = np.array([vegetable[0], vegetable[1], CARRY_HEIGHT_M])
     over_pot = np.array([pot[0], pot[1], CARRY_HEIGHT_M])
     in_pot = np.array([pot[0], pot[1], RELEASE_HEIGHT_M])
@@ -49,4 +49,4 @@ def _waypoints(start: Array, vegetable: Array, yaw: float, pot: Array) -> list[W
         (0.7, over_pot, 0.0, OPEN_M),
         (0.4, over_pot, 0.0, OPEN_M),
     ]
-    return [Waypoint(time, np.asarray(at), turn, 0.0, grip) for time, at, turn, grip in plan]
+    return [Waypoint(time, at, turn, 0.0, grip) for time, at, turn, grip in plan]

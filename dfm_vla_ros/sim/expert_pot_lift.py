@@ -9,7 +9,7 @@ from dfm_vla_ros.robot.joints import ARMS
 from dfm_vla_ros.sim.ik import ArmKinematics
 from dfm_vla_ros.sim.objects import HANDLE_HEIGHT_M, HANDLE_REACH_M
 from dfm_vla_ros.sim.scene import Scene
-from dfm_vla_ros.sim.waypoints import Waypoint, follow
+from dfm_vla_ros.sim.waypoints import Waypoint, follow, up
 
 Array = NDArray[np.float64]
 
@@ -36,14 +36,13 @@ def _arm_targets(scene: Scene, arm: str, home: Array) -> Array:
     joints = home[7 * ARMS.index(arm) :][:6]
     kinematics = ArmKinematics(scene.model, arm)
     start, _ = kinematics.forward(joints)
-    up = np.array([0.0, 0.0, 1.0])
     plan = [
         (0.0, start, 0.0, OPEN_M),
-        (2.0, at + HOVER_M * up, yaw, OPEN_M),
+        (2.0, at + up(HOVER_M), yaw, OPEN_M),
         (0.9, at, yaw, OPEN_M),
         (0.4, at, yaw, CLOSED_M),
-        (1.6, at + RAISE_M * up, yaw, CLOSED_M),
-        (1.0, at + RAISE_M * up, yaw, CLOSED_M),
+        (1.6, at + up(RAISE_M), yaw, CLOSED_M),
+        (1.0, at + up(RAISE_M), yaw, CLOSED_M),
     ]
     points = [Waypoint(time, place, turn, 0.0, grip) for time, place, turn, grip in plan]
     return follow(kinematics, points, joints)

@@ -7,7 +7,7 @@ import numpy as np
 import xacro
 
 from dfm_vla_ros.resources import resource_path
-from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES, arm_joints
+from dfm_vla_ros.robot.joints import ARMS, CAMERAS, arm_joints
 from dfm_vla_ros.sim.objects import add_objects
 
 TIMESTEP_S = 0.005
@@ -68,8 +68,6 @@ def _prepare_arm(spec: mujoco.MjSpec, arm: str) -> None:
             body.gravcomp = 1
             for geom in body.geoms:
                 _set_contact(geom, arm)
-    other = "right" if arm == "left" else "left"
-    assert other in ARM_BITS
     *joints, gripper = arm_joints(arm)
     for name in joints:
         spec.joint(name).armature = 0.1

@@ -1,4 +1,4 @@
-"""The things on the table: a block, a plate on a stand, vegetables and an open pot with handles."""
+"""The things on the table: block, plate on a stand, vegetables, open pot with two handles."""
 
 from __future__ import annotations
 
@@ -71,11 +71,13 @@ def _add_pot(body: mujoco.MjsBody) -> None:
         type=_CYLINDER, size=[POT_RADIUS_M, floor, 0], pos=[0, 0, floor], rgba=_STEEL, mass=0.12
     )
     half_width = POT_RADIUS_M * np.tan(np.pi / 8) + POT_WALL_M / 4
+    # The walls end above the table: the floor alone stands on it, which saves 32 contacts.
+    middle = POT_HEIGHT_M / 2 + POT_WALL_M / 4
     for angle in np.arange(8) * np.pi / 4:
         body.add_geom(
             type=_BOX,
-            size=[POT_WALL_M / 2, half_width, POT_HEIGHT_M / 2],
-            pos=[POT_RADIUS_M * np.cos(angle), POT_RADIUS_M * np.sin(angle), POT_HEIGHT_M / 2],
+            size=[POT_WALL_M / 2, half_width, POT_HEIGHT_M - middle],
+            pos=[POT_RADIUS_M * np.cos(angle), POT_RADIUS_M * np.sin(angle), middle],
             quat=[np.cos(angle / 2), 0, 0, np.sin(angle / 2)],
             rgba=_STEEL,
             mass=0.015,

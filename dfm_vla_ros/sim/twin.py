@@ -60,7 +60,9 @@ class Twin:
 
     def __init__(self, camera_size: tuple[int, int] = (96, 96)) -> None:
         """Build the model; ``camera_size`` is (width, height) [px], at most 640x480."""
-        if not all(16 <= size <= most for size, most in zip(camera_size, LARGEST_IMAGE)):
+        if not all(
+            16 <= size <= most for size, most in zip(camera_size, LARGEST_IMAGE, strict=True)
+        ):
             raise CommandRefused(
                 f"camera size {camera_size} is not between (16, 16) and {LARGEST_IMAGE}; "
                 "choose width and height [px] in that range"
@@ -130,6 +132,11 @@ class Twin:
     def commanded(self) -> Array:
         """The position targets (14,) in force."""
         return self.scene.data.ctrl.copy()
+
+    @property
+    def limits(self) -> tuple[Array, Array]:
+        """Lower and upper joint limits (14,) of the URDF, which :meth:`command` enforces."""
+        return self.scene.lower.copy(), self.scene.upper.copy()
 
     @property
     def time_s(self) -> float:

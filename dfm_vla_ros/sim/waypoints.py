@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,11 @@ from dfm_vla_ros.sim.ik import ArmKinematics, grasp_rotation
 Array = NDArray[np.float64]
 
 CONTROL_PERIOD_S = 0.1
+
+
+def up(height_m: float) -> Array:
+    """Return the vector (3,) [m] that points up by ``height_m``."""
+    return np.array([0.0, 0.0, height_m])
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,7 @@ class Waypoint:
     gripper: float
 
 
-def follow(
-    kinematics: ArmKinematics, waypoints: Sequence[Waypoint], joints: Array
-) -> Array:
+def follow(kinematics: ArmKinematics, waypoints: Sequence[Waypoint], joints: Array) -> Array:
     """Return targets (T, 7), one per control period, along the waypoints from ``joints`` (6,).
 
     The first waypoint is where the arm stands (its duration is not used); row 0 is one period
@@ -46,7 +50,7 @@ def follow(
         OutOfReach: if a point on the way is not reached within 2 mm.
     """
     rows = []
-    for start, end in zip(waypoints, waypoints[1:]):
+    for start, end in itertools.pairwise(waypoints):
         steps = round(end.duration_s / CONTROL_PERIOD_S)
         for u in np.arange(1, steps + 1) / steps:
             point = _between(start, end, u * u * (3 - 2 * u))

@@ -26,9 +26,7 @@ class PlaceVeg(Task):
         pot = rng.uniform(*np.transpose([POT_X_M, POT_Y_M, POT_YAW_RAD]))
         scene.place("pot", np.array([pot[0], pot[1], 0.0]), pot[2])
         self.vegetable = str(rng.choice(VEGETABLES))
-        x, y, yaw = rng.uniform(
-            *np.transpose([VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD])
-        )
+        x, y, yaw = rng.uniform(*np.transpose([VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD]))
         side = rng.choice([-1.0, 1.0])
         scene.place(self.vegetable, np.array([x, side * y, VEGETABLE_RADIUS_M]), yaw)
 
