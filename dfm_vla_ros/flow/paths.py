@@ -84,7 +84,7 @@ class Path(abc.ABC):
         uniforms = 1.0 - torch.rand((2, *x1.shape), generator=generator, device=x1.device)
         return self.corrupt(x1, t, uniforms)
 
-    def uniform_tokens(self, uniform: Tensor) -> Tensor:
+    def source_tokens(self, uniform: Tensor) -> Tensor:
         """Return tokens of the source, uniform over each position's vocabulary, (B, N)."""
         sizes = self.vocabulary if self.sizes is None else self.sizes
         return (uniform * sizes).ceil_().long() - 1
@@ -225,7 +225,7 @@ class MixturePath(Path):
         """Return x_1 with probability kappa_t, else a uniform token, (B, N)."""
         check_tokens(x1, self)
         kappa = self.schedule.kappa(broadcast_time(t, x1)).squeeze(-1)
-        return torch.where(uniforms[0] <= kappa, x1, self.uniform_tokens(uniforms[1]))
+        return torch.where(uniforms[0] <= kappa, x1, self.source_tokens(uniforms[1]))
 
     def coefficients(self, t: float) -> tuple[float, float]:
         """Return w_t (and a zero that nobody reads)."""
