@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import multiprocessing
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dfm_vla_ros.errors import DfmVlaError
+
+if TYPE_CHECKING:
+    from dfm_vla_ros.sim.twin import Twin
 
 MILLIRADIAN = 1e-3
+
+Job = tuple[str, int, Path, float]
+"""Task, seed, folder, noise [rad]."""
+
+
+class WorkerDied(DfmVlaError):
+    """A process that records demonstrations was killed."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -47,12 +63,24 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def _collect(jobs: list[tuple[str, int, Path, float]], workers: int) -> list[str]:
-    """Record every job in ``workers`` processes; return what failed."""
+def _collect(jobs: list[Job], workers: int) -> list[str]:
+    """Record every job in ``workers`` processes; return what failed.
+
+    Raises:
+        WorkerDied: if a process was killed; the episodes written so far are kept.
+    """
     failures = []
     # spawn: a process forked after rendering would share the parent's graphics context.
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        for done, failure in enumerate(pool.imap_unordered(record, jobs), start=1):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        recorded = as_completed([pool.submit(record, job) for job in jobs])
+        for done, future in enumerate(recorded, start=1):
+            try:
+                failure = future.result()
+            except BrokenProcessPool as error:
+                raise WorkerDied(
+                    "a worker was killed; the same command collects the rest"
+                ) from error
             if failure:
                 failures.append(failure)
             if done % 50 == 0 or done == len(jobs):
@@ -60,7 +88,7 @@ def _collect(jobs: list[tuple[str, int, Path, float]], workers: int) -> list[str
     return failures
 
 
-def record(job: tuple[str, int, Path, float]) -> str | None:
+def record(job: Job) -> str | None:
     """Record and keep one demonstration; return why it failed, or None."""
     from dfm_vla_ros.data.episodes import episode_path, save_episode
     from dfm_vla_ros.sim.demonstrate import demonstrate
@@ -77,10 +105,9 @@ def record(job: tuple[str, int, Path, float]) -> str | None:
     return None
 
 
-def _worker_twin():  # noqa: ANN202 - the type's module loads MuJoCo
+@functools.cache
+def _worker_twin() -> Twin:
     """Return this process's twin, built at the first call."""
     from dfm_vla_ros.sim.twin import Twin
 
-    if not hasattr(_worker_twin, "twin"):
-        _worker_twin.twin = Twin()
-    return _worker_twin.twin
+    return Twin()
