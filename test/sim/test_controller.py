@@ -6,10 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.interpolate import CubicSpline
 
+from dfm_vla_ros.robot.joints import ARM_JOINTS
 from dfm_vla_ros.robot.reference import Trajectory
 from dfm_vla_ros.sim.controller import TrajectoryController
 from dfm_vla_ros.sim.errors import TrajectoryRefused
+from dfm_vla_ros.sim.experts import expert_targets
+from dfm_vla_ros.sim.twin import HOME, Twin
 
 NAMES = ("a", "b")
 
@@ -138,3 +142,23 @@ def test_that_a_last_point_at_rest_within_single_precision_is_accepted() -> None
     velocities = np.array([[0.5, 0.5], [1e-8, -1e-8]])
     controller.receive(replace(make_trajectory(), velocities=velocities), 0.0, 0.0)
     np.testing.assert_allclose(controller.sample(2.0)[0], [1, 2])
+
+
+def test_that_both_arms_lift_the_pot_by_one_trajectory_each(twin: Twin) -> None:
+    twin.reset("pot_lift", 9)
+    targets = np.vstack([HOME, expert_targets("pot_lift", twin)])
+    times = np.arange(len(targets)) * 0.1
+    spline = CubicSpline(times, targets, bc_type="clamped")
+    lower, upper = twin.limits
+    controllers = []
+    for arm, columns in (("left", slice(0, 7)), ("right", slice(7, 14))):
+        controllers.append(TrajectoryController(ARM_JOINTS[arm], HOME[columns]))
+        position, velocity = spline(times)[1:, columns], spline(times, 1)[1:, columns]
+        velocity[-1] = 0.0
+        trajectory = Trajectory(ARM_JOINTS[arm], times[1:], position, velocity)
+        controllers[-1].receive(trajectory, 0.0, twin.time_s)
+    for _ in range(round(times[-1] / twin.timestep_s) + 200):
+        command = np.concatenate([arm.sample(twin.time_s)[0] for arm in controllers])
+        twin.command(np.clip(command, lower, upper))
+        twin.step()
+    assert twin.status().success
