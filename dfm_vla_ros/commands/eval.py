@@ -65,15 +65,14 @@ def _run_task(options: argparse.Namespace, task: str) -> dict[str, Any]:
         results.append(result)
         outcome = "success" if result.success else f"failure at {result.progress:.2f}"
         print(
-            f"{task} seed {result.seed}: {outcome}, {result.seconds:.1f} s, {result.chunks} chunks, "
-            f"{result.refused} refused, inference {1e3 * result.inference_s:.0f} ms",
+            f"{task} seed {result.seed}: {outcome}, {result.seconds:.1f} s, "
+            f"{result.chunks} chunks, {result.refused} refused, inference {1e3 * result.inference_s:.0f} ms",
             flush=True,
         )
     successes = sum(result.success for result in results)
     low, high = wilson(successes, len(results))
-    print(
-        f"{task}: {successes}/{len(results)} = {successes / len(results):.0%} [{low:.0%}, {high:.0%}]"
-    )
+    rate = successes / len(results)
+    print(f"{task}: {successes}/{len(results)} = {rate:.0%} [{low:.0%}, {high:.0%}]")
     return {
         "task": task,
         "episodes": len(results),

@@ -160,10 +160,9 @@ class Policy:
     def _joints(self, observation: Observation) -> Tensor:
         expected = (len(self.tokenizer.joint_names),)
         for name in ("positions", "commanded"):
-            if np.shape(getattr(observation, name)) != expected:
-                raise ObservationError(
-                    f"{name} have shape {np.shape(getattr(observation, name))}, expected {expected}"
-                )
+            shape = np.shape(getattr(observation, name))
+            if shape != expected:
+                raise ObservationError(f"{name} have shape {shape}, expected {expected}")
         encode = self._checkpoint.proprioception.encode
         return self._row(
             np.concatenate([encode(observation.positions), encode(observation.commanded)])

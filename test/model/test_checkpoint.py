@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from small import small_checkpoint
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.checkpoint import CONFIG, WEIGHTS, Checkpoint, CheckpointError, folder_hash
-from test.small import small_checkpoint
 
 
 @pytest.fixture

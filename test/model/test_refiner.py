@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
+from small import small_checkpoint
 
 from dfm_vla_ros.model.ordinal import cosine_features
 from dfm_vla_ros.model.refiner import Prefix, Refiner
-from test.small import small_checkpoint
 
 
 def setup(batch: int = 3, replicas: int = 2) -> tuple[Refiner, Prefix, torch.Tensor]:

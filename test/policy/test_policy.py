@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from small import random_observation, small_checkpoint
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.policy.policy import ObservationError, Policy, square
-from test.small import random_observation, small_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small import INSTRUCTION, random_observation
 
 from dfm_vla_ros.data.episodes import Episode, EpisodeError, episode_path, save_episode
 from dfm_vla_ros.model.fsq import FsqConfig
@@ -18,7 +19,6 @@ from dfm_vla_ros.training.config import NetworkConfig, TrainConfig, VisionConfig
 from dfm_vla_ros.training.frames import next_targets
 from dfm_vla_ros.training.loop import train
 from dfm_vla_ros.training.optimiser import warmup_cosine
-from test.small import INSTRUCTION, random_observation
 
 
 def write_episodes(folder: Path, count: int = 4, length: int = 20) -> None:
