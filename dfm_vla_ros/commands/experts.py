@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dfm_vla_ros.errors import DfmVlaError
+
 if TYPE_CHECKING:
     from dfm_vla_ros.sim.twin import Twin
 
@@ -61,7 +63,7 @@ def _run_task(twin: Twin, task: str, options: argparse.Namespace) -> bool:
 
 def _draw_sheet(twin: Twin, tasks: list[str], options: argparse.Namespace) -> int:
     """Write a row of third views above a row of wrist views for each task."""
-    from PIL import Image
+    import cv2
 
     from dfm_vla_ros.sim.demonstrate import demonstrate
 
@@ -74,6 +76,8 @@ def _draw_sheet(twin: Twin, tasks: list[str], options: argparse.Namespace) -> in
         wrist = "left_wrist" if travel[:7].sum() >= travel[7:].sum() else "right_wrist"
         rows += [np.concatenate(episode.images[view][frames], 1) for view in ("third", wrist)]
     options.sheet.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(options.sheet)
+    picture = np.concatenate(rows)[..., ::-1]
+    if not cv2.imwrite(str(options.sheet), picture):
+        raise DfmVlaError(f"{options.sheet} cannot be written; name a .png in a folder of yours")
     print(f"{options.sheet}: {', '.join(tasks)}, seed {options.seed}")
     return 0
