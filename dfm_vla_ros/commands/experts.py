@@ -77,7 +77,7 @@ def _draw_sheet(twin: Twin, tasks: list[str], options: argparse.Namespace) -> in
         rows += [np.concatenate(episode.images[view][frames], 1) for view in ("third", wrist)]
     options.sheet.parent.mkdir(parents=True, exist_ok=True)
     picture = np.concatenate(rows)[..., ::-1]
-    if not cv2.imwrite(str(options.sheet), picture):
+    if not cv2.imwrite(str(options.sheet), picture, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
         raise DfmVlaError(f"{options.sheet} cannot be written; name a .png in a folder of yours")
     print(f"{options.sheet}: {', '.join(tasks)}, seed {options.seed}")
     return 0
