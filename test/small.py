@@ -22,7 +22,9 @@ def small_checkpoint(seed: int = 0) -> Checkpoint:
     torch.manual_seed(seed)
     fsq = FsqConfig(image_size=32, hidden=8)
     joints = len(JOINT_NAMES)
-    action = ActionTokenizer(JOINT_NAMES, np.full((8, joints), 0.002), 64, 0.1)
+    action = ActionTokenizer(
+        JOINT_NAMES, np.full((8, joints), 0.002), np.full(joints, np.nan), 64, 0.1
+    )
     bounds = np.full(joints, 3.2)
     proprioception = ProprioceptionTokenizer(JOINT_NAMES, -bounds, bounds, 256)
     text = TextTokenizer.fit([INSTRUCTION], length=6)

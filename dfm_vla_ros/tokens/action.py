@@ -1,7 +1,8 @@
-"""Action tokens: one token a step and joint, uniform bins on the distance still to go."""
+"""Action tokens: one a step and joint, uniform bins; arms relative, grippers absolute."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dfm_vla_ros.tokens.specification import (
 )
 
 FILE = Path("tokenizer") / "action.json"
-KIND = "uniform_relative"
+KIND = "uniform"
 SMALLEST_WIDTH = 1e-4
 """[rad or m]: bins of a joint that never moved in the data are no narrower than this."""
 
@@ -26,19 +27,23 @@ SMALLEST_WIDTH = 1e-4
 class ActionTokenizer:
     """Maps targets to tokens in 0..K-1 and back.
 
-    A token counts bins from the commanded position at the observation: with K bins of width w for
-    step k and joint j, ``target = reference_j + (token - K // 2) * w_kj``, so "stay" is a token
-    of its own. Round trip: at most w / 2 inside the range, clipped at its ends.
+    With K bins of width w for step k and joint j, ``target = base_j + (token - K // 2) w_kj``. The
+    base of a relative joint is its commanded position at the observation, so "stay" is a token of
+    its own; the base of an absolute joint (a gripper) is fixed: how far it is closed does not
+    depend on a belief about where it is. Round trip: at most w / 2 inside the range, clipped at
+    its ends.
 
     Attributes:
         joint_names: the D joints.
         widths: (H, D) bin widths [rad], grippers [m].
+        middle: (D,) base of the absolute joints [m], NaN marks a relative one.
         vocabulary_size: K.
         control_period_s: time between steps [s].
     """
 
     joint_names: tuple[str, ...]
     widths: NDArray[np.float64]
+    middle: NDArray[np.float64]
     vocabulary_size: int
     control_period_s: float
 
@@ -49,6 +54,9 @@ class ActionTokenizer:
             raise TokenizerError(
                 f"widths have shape {widths.shape}, expected (horizon, {len(self.joint_names)})"
             )
+        middle = np.asarray(self.middle, dtype=np.float64)
+        if middle.shape != (len(self.joint_names),) or np.isinf(middle).any():
+            raise TokenizerError(f"middle is {middle}, expected {len(self.joint_names)} numbers")
         if not (np.isfinite(widths).all() and (widths > 0).all()):
             raise TokenizerError("bin widths must be finite and positive: fit the tokenizer again")
         if not 2 <= self.vocabulary_size <= 65536 or not self.control_period_s > 0:
@@ -57,21 +65,33 @@ class ActionTokenizer:
                 f"control_period_s {self.control_period_s} positive"
             )
         object.__setattr__(self, "widths", widths)
+        object.__setattr__(self, "middle", middle)
 
     @classmethod
     def fit(
         cls,
-        deltas: NDArray[np.float64],
+        targets: NDArray[np.float64],
+        reference: NDArray[np.float64],
         joint_names: tuple[str, ...],
+        absolute: Collection[str],
         control_period_s: float,
         vocabulary_size: int = 256,
         quantile: float = 0.9995,
     ) -> ActionTokenizer:
-        """Return a tokenizer whose range holds ``quantile`` of ``deltas`` (N, H, D)."""
-        reach = np.quantile(np.abs(deltas), quantile, axis=0)
-        widths = np.maximum(reach / (vocabulary_size // 2 - 1), SMALLEST_WIDTH)
-        digits = np.array([[float(f"{w:.6g}") for w in row] for row in widths])
-        return cls(joint_names, digits, vocabulary_size, control_period_s)
+        """Return a tokenizer for data like ``targets`` (F, H, D) and ``reference`` (F, D).
+
+        The range of a relative joint holds ``quantile`` of the distances of its step; that of the
+        joints named in ``absolute`` goes from the least to the largest target.
+        """
+        half = vocabulary_size // 2
+        reach = np.quantile(np.abs(targets - reference[:, None]), quantile, axis=0)
+        widths = np.maximum(reach / (half - 1), SMALLEST_WIDTH)
+        middle = np.full(len(joint_names), np.nan)
+        for joint in (joint_names.index(name) for name in absolute):
+            low, high = targets[..., joint].min(), targets[..., joint].max()
+            widths[:, joint] = _digits(max((high - low) / (vocabulary_size - 1), 1e-6))
+            middle[joint] = low + half * widths[0, joint]
+        return cls(joint_names, _digits(widths), middle, vocabulary_size, control_period_s)
 
     @property
     def horizon(self) -> int:
@@ -87,7 +107,7 @@ class ActionTokenizer:
         self, targets: NDArray[np.float64], reference: NDArray[np.float64]
     ) -> NDArray[np.int64]:
         """Return tokens (..., H, D) for ``targets`` (..., H, D) and ``reference`` (..., D)."""
-        bins = np.rint((targets - reference[..., None, :]) / self.widths)
+        bins = np.rint((targets - self._base(reference)) / self.widths)
         tokens = bins.astype(np.int64) + self.vocabulary_size // 2
         return np.clip(tokens, 0, self.vocabulary_size - 1)
 
@@ -111,7 +131,11 @@ class ActionTokenizer:
                 f"0..{self.vocabulary_size - 1}: policy and executor must load one checkpoint"
             )
         steps = tokens.astype(np.int64) - self.vocabulary_size // 2
-        return np.asarray(reference)[..., None, :] + steps * self.widths
+        return self._base(reference) + steps * self.widths
+
+    def _base(self, reference: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return (..., 1, D): what the tokens count from."""
+        return np.where(np.isnan(self.middle), reference, self.middle)[..., None, :]
 
     def save(self, folder: Path) -> None:
         """Write ``tokenizer/action.json`` in the checkpoint ``folder``."""
@@ -129,6 +153,7 @@ class ActionTokenizer:
             return cls(
                 tuple(content["joint_names"]),
                 np.array(content["widths"], dtype=np.float64),
+                np.array(content["middle"], dtype=np.float64),
                 int(content["vocabulary_size"]),
                 float(content["control_period_s"]),
             )
@@ -140,6 +165,12 @@ class ActionTokenizer:
             "kind": KIND,
             "joint_names": list(self.joint_names),
             "widths": self.widths.tolist(),
+            "middle": [None if np.isnan(m) else m for m in self.middle.tolist()],
             "vocabulary_size": self.vocabulary_size,
             "control_period_s": self.control_period_s,
         }
+
+
+def _digits(values: NDArray[np.float64] | float) -> NDArray[np.float64]:
+    """Round to six significant digits, so that the file reads well."""
+    return np.vectorize(lambda value: float(f"{value:.6g}"))(values)

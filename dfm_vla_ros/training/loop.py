@@ -19,7 +19,7 @@ from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.checkpoint import Checkpoint, CheckpointConfig
 from dfm_vla_ros.model.fsq import FsqTokenizer
 from dfm_vla_ros.model.refiner import Prefix, Refiner, RefinerConfig
-from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
+from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, CAMERAS, JOINT_NAMES
 from dfm_vla_ros.tokens.action import ActionTokenizer
 from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
@@ -60,8 +60,14 @@ def prepare(config: TrainConfig) -> tuple[Checkpoint, Frames]:
     """Return an untrained refiner with its fitted tokenizers, and the frames to train on."""
     vision = _image_tokenizer(config)
     frames = make_frames(episodes(config), CAMERAS, vision, config.horizon)
-    deltas = frames.targets - frames.commanded[:, None]
-    action = ActionTokenizer.fit(deltas, JOINT_NAMES, CONTROL_PERIOD_S, config.action_vocabulary)
+    action = ActionTokenizer.fit(
+        frames.targets,
+        frames.commanded,
+        JOINT_NAMES,
+        [joints[-1] for joints in ARM_JOINTS.values()],
+        CONTROL_PERIOD_S,
+        config.action_vocabulary,
+    )
     text = TextTokenizer.fit(frames.sentences, config.network.text_length)
     proprioception = _fit_proprioception(frames)
     torch.manual_seed(config.seed)

@@ -28,4 +28,5 @@ DUE = np.arange(1, 9) * 0.1
 def tokenizer(vocabulary_size: int = 256) -> ActionTokenizer:
     """Return one with 5 mrad bins (0.5 mm for the grippers) for 8 steps of 0.1 s."""
     widths = np.tile(np.where(LIMITS.prismatic, 5e-4, 5e-3), (8, 1))
-    return ActionTokenizer(JOINT_NAMES, widths, vocabulary_size, 0.1)
+    middle = np.full(len(JOINT_NAMES), np.nan)
+    return ActionTokenizer(JOINT_NAMES, widths, middle, vocabulary_size, 0.1)
