@@ -1,7 +1,10 @@
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from dfm_vla_ros.flow import (
     CosineSchedule,
@@ -12,6 +15,7 @@ from dfm_vla_ros.flow import (
     MetricSchedule,
     MixturePath,
     OrderedDistance,
+    Path,
     PolynomialSchedule,
     per_position,
 )
@@ -30,7 +34,7 @@ PATHS = {
 both_kinds = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 
 
-def random_distance(seed):
+def random_distance(seed: int) -> tuple[MatrixDistance, int, torch.Generator]:
     """Return an asymmetric fp64 distance that keeps no rule but d(i, i) = 0."""
     generator = torch.Generator().manual_seed(seed)
     size = int(torch.randint(2, 65, (1,), generator=generator))
@@ -38,7 +42,7 @@ def random_distance(seed):
     return MatrixDistance(matrix.fill_diagonal_(0.0), dtype=torch.float64), size, generator
 
 
-def kolmogorov_residual(rates, prob, change):
+def kolmogorov_residual(rates: Tensor, prob: Tensor, change: Tensor) -> float:
     """Return |dp/dt - (inflow - outflow)|; rates[x, y] is that of jumping from x to y."""
     inflow = torch.einsum("x,xy->y", prob, rates)
     outflow = prob * rates.sum(1)
@@ -46,18 +50,18 @@ def kolmogorov_residual(rates, prob, change):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_that_the_metric_velocity_satisfies_the_kolmogorov_forward_equation(seed):
+def test_that_the_metric_velocity_satisfies_the_kolmogorov_forward_equation(seed: int) -> None:
     distance, size, generator = random_distance(seed)
     schedule = MetricSchedule(3.0, 0.5 + seed / 20)
     target = torch.randint(size, (1,), generator=generator)
     t = 0.05 + 0.9 * torch.rand(1, generator=generator, dtype=torch.float64)
 
-    def density(time):  # written down independently of the path
+    def density(time: Tensor) -> Tensor:  # written down independently of the path
         beta = schedule.c * (time / (1 - time)) ** schedule.alpha
         weight = torch.exp(-beta * distance.transposed[target.item()])
         return weight / weight.sum()
 
-    prob, change = torch.func.jvp(density, (t,), (torch.ones_like(t),))
+    prob, change = density(t), torch.autograd.functional.jacobian(density, t)[:, 0]
     every = torch.arange(size).unsqueeze(0)
     path = MetricPath(distance, schedule)
     rates = path.rates(every, target.expand(1, size), t)[0]
@@ -69,12 +73,14 @@ def test_that_the_metric_velocity_satisfies_the_kolmogorov_forward_equation(seed
 
 @pytest.mark.parametrize("schedule", [PolynomialSchedule(2.5), CosineSchedule()], ids=str)
 @pytest.mark.parametrize("make", [MixturePath, MaskedPath])
-def test_that_mixture_velocities_satisfy_the_kolmogorov_forward_equation(make, schedule):
+def test_that_mixture_velocities_satisfy_the_kolmogorov_forward_equation(
+    make: Callable[..., object], schedule: Any
+) -> None:
     path, target = make(K, schedule), 2
     states = K + (make is MaskedPath)
     t = torch.tensor([0.37], dtype=torch.float64)
 
-    def density(time):
+    def density(time: Tensor) -> Tensor:
         kappa = schedule.kappa(time)
         noise = torch.zeros(states, dtype=torch.float64)
         noise[K:] = 1.0
@@ -83,7 +89,7 @@ def test_that_mixture_velocities_satisfy_the_kolmogorov_forward_equation(make, s
         data = torch.nn.functional.one_hot(torch.tensor(target), states)
         return kappa * data + (1.0 - kappa) * noise
 
-    prob, change = torch.func.jvp(density, (t,), (torch.ones_like(t),))
+    prob, change = density(t), torch.autograd.functional.jacobian(density, t)[:, 0]
     every = torch.arange(states).unsqueeze(0)
     rates = path.rates(every, torch.full((1, states), target), t)[0]
     assert kolmogorov_residual(rates, prob, change) < 1e-10
@@ -93,7 +99,7 @@ def test_that_mixture_velocities_satisfy_the_kolmogorov_forward_equation(make, s
 
 @both_kinds
 @pytest.mark.parametrize("t", [0.0, 1e-8, 0.5, 0.999, 1.0 - 1e-7, 1.0])
-def test_that_nothing_is_nan_at_any_time(path, t):
+def test_that_nothing_is_nan_at_any_time(path: Path, t: Tensor) -> None:
     generator = torch.Generator().manual_seed(0)
     x1 = torch.randint(K, (2, 5), generator=generator)
     time = torch.full((2,), t)
@@ -106,7 +112,7 @@ def test_that_nothing_is_nan_at_any_time(path, t):
 
 
 @both_kinds
-def test_that_the_path_ends_at_the_data(path):
+def test_that_the_path_ends_at_the_data(path: Path) -> None:
     x1 = torch.arange(K).unsqueeze(0)
     end = torch.ones(1)
     assert torch.equal(path.sample(x1, end), x1)
@@ -114,7 +120,9 @@ def test_that_the_path_ends_at_the_data(path):
 
 
 @both_kinds
-def test_that_samples_follow_the_density_also_with_a_time_for_each_position(path, generator):
+def test_that_samples_follow_the_density_also_with_a_time_for_each_position(
+    path: Path, generator: torch.Generator
+) -> None:
     x1 = torch.tensor([[0, 3, 5]])
     t = torch.tensor([[0.05, 0.3, 0.7]])
     many = 40_000
@@ -125,7 +133,7 @@ def test_that_samples_follow_the_density_also_with_a_time_for_each_position(path
 
 
 @pytest.mark.parametrize("name", ["ordered", "embedding", "linear", "masked"])
-def test_that_the_solvers_transition_has_the_law_of_the_rates(name):
+def test_that_the_solvers_transition_has_the_law_of_the_rates(name: str) -> None:
     path, t, many = PATHS[name], 0.4, 10_000
     for x, x1 in ((0, 4), (5, 1), (2, 2)):
         current, target = torch.full((many, 1), x), torch.full((many, 1), x1)
@@ -139,7 +147,7 @@ def test_that_the_solvers_transition_has_the_law_of_the_rates(name):
             assert float((seen - rates / rates.sum()).abs().max()) < 2 / many
 
 
-def test_that_a_position_never_gets_a_token_that_it_lacks(generator):
+def test_that_a_position_never_gets_a_token_that_it_lacks(generator: torch.Generator) -> None:
     kinds = [OrderedDistance(torch.linspace(0.0, 1.0, K)), OrderedDistance([0.0, 1.0])]
     metric = MetricPath(per_position(kinds, [0, 1]))
     mixture = MixturePath(K, sizes=torch.tensor([K, 2]))
@@ -153,7 +161,7 @@ def test_that_a_position_never_gets_a_token_that_it_lacks(generator):
         assert path.source_tokens(torch.rand(2000, 2))[:, 1].max() == 1
 
 
-def test_that_the_metric_path_moves_to_nearer_tokens_only():
+def test_that_the_metric_path_moves_to_nearer_tokens_only() -> None:
     path = PATHS["ordered"]
     rates = path.rates(torch.tensor([[5]]), torch.tensor([[2]]), torch.tensor([0.5]))[0, 0]
     assert (rates > 0).tolist() == [True, True, True, True, True, False]
@@ -168,19 +176,19 @@ def test_that_the_metric_path_moves_to_nearer_tokens_only():
         (torch.rand(3), r"t has shape \(3,\); give \(B,\) or \(B, N\) of \(1, 2\)"),
     ],
 )
-def test_that_a_wrong_time_is_refused(path, t, message):
+def test_that_a_wrong_time_is_refused(path: Path, t: Tensor, message: str) -> None:
     with pytest.raises(FlowError, match=message):
         path.sample(torch.tensor([[0, 1]]), t)
 
 
 @both_kinds
 @pytest.mark.parametrize("tokens", [[[0, K]], [[-1, 0]]])
-def test_that_a_token_outside_the_vocabulary_is_refused(path, tokens):
+def test_that_a_token_outside_the_vocabulary_is_refused(path: Path, tokens: Tensor) -> None:
     with pytest.raises(FlowError, match="outside a position's vocabulary"):
         path.sample(torch.tensor(tokens), torch.tensor([0.5]))
 
 
-def test_that_a_sequence_of_another_length_is_refused():
+def test_that_a_sequence_of_another_length_is_refused() -> None:
     path = MixturePath(K, sizes=torch.tensor([K, 2]))
     with pytest.raises(FlowError, match="3 tokens for a path of 2 positions"):
         path.sample(torch.zeros(1, 3, dtype=torch.int64), torch.tensor([0.5]))
