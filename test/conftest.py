@@ -14,6 +14,8 @@ from hypothesis import settings
 DOMAINS = 101
 
 os.environ.setdefault("MUJOCO_GL", "egl")
+# The tests' networks are too small for threads, which on busy cores wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 # Shared cores make a time limit per example fail at random.
 settings.register_profile("dfm_vla", deadline=None)
