@@ -10,6 +10,7 @@ import pytest
 
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
 from dfm_vla_ros.sim.model import robot_urdf
+from dfm_vla_ros.sim.twin import HOME
 
 # parent origin xyz [m], rpy [rad], lower, upper [rad], velocity [rad/s]
 PIPER = (
@@ -139,6 +140,14 @@ def test_that_the_mock_hardware_commands_all_joints_by_position(
             commands = [command.attrib["name"] for command in joint.iter("command_interface")]
             commanded += [joint.attrib["name"]] if commands == ["position"] else []
     assert tuple(commanded) == JOINT_NAMES
+
+
+def test_that_the_mock_hardware_starts_where_the_twin_does(urdf: ElementTree.Element) -> None:
+    initial = [
+        float(urdf.findtext(f"ros2_control/joint[@name='{name}']/state_interface/param"))
+        for name in JOINT_NAMES
+    ]
+    assert initial == HOME.tolist()
 
 
 def test_that_shapes_are_primitives_of_our_own(urdf: ElementTree.Element) -> None:
