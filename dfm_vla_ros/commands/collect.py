@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import functools
-import multiprocessing
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
     from dfm_vla_ros.sim.twin import Twin
@@ -20,10 +17,6 @@ MILLIRADIAN = 1e-3
 
 Job = tuple[str, int, Path, float]
 """Task, seed, folder, noise [rad]."""
-
-
-class WorkerDied(DfmVlaError):
-    """A process that records demonstrations was killed."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -64,27 +57,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _collect(jobs: list[Job], workers: int) -> list[str]:
-    """Record every job in ``workers`` processes; return what failed.
-
-    Raises:
-        WorkerDied: if a process was killed; the episodes written so far are kept.
-    """
+    """Record every job in ``workers`` processes; return what failed."""
     failures = []
-    # spawn: a process forked after rendering would share the parent's graphics context.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        recorded = as_completed([pool.submit(record, job) for job in jobs])
-        for done, future in enumerate(recorded, start=1):
-            try:
-                failure = future.result()
-            except BrokenProcessPool as error:
-                raise WorkerDied(
-                    "a worker was killed; the same command collects the rest"
-                ) from error
-            if failure:
-                failures.append(failure)
-            if done % 50 == 0 or done == len(jobs):
-                print(f"  {done}/{len(jobs)}, {len(failures)} failed", flush=True)
+    for done, failure in enumerate(run_parallel(record, jobs, workers), start=1):
+        if failure:
+            failures.append(failure)
+        if done % 50 == 0 or done == len(jobs):
+            print(f"  {done}/{len(jobs)}, {len(failures)} failed", flush=True)
     return failures
 
 

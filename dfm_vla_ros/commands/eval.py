@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
     from dfm_vla_ros.evaluation.runner import EpisodeResult
@@ -61,12 +59,15 @@ def _run_task(options: argparse.Namespace, task: str) -> dict[str, Any]:
     from dfm_vla_ros.evaluation.statistics import wilson
 
     began, results = time.monotonic(), []
-    for result in _results(options, task):
+    jobs = [(task, seed) for seed in range(options.seed, options.seed + options.episodes)]
+    workers = max(1, min(options.workers, options.episodes))
+    for result in run_parallel(_episode, jobs, workers, _start, (options,)):
         results.append(result)
         outcome = "success" if result.success else f"failure at {result.progress:.2f}"
         print(
             f"{task} seed {result.seed}: {outcome}, {result.seconds:.1f} s, "
-            f"{result.chunks} chunks, {result.refused} refused, inference {1e3 * result.inference_s:.0f} ms",
+            f"{result.chunks} chunks, {result.refused} refused, "
+            f"inference {1e3 * result.inference_s:.0f} ms",
             flush=True,
         )
     successes = sum(result.success for result in results)
@@ -83,17 +84,6 @@ def _run_task(options: argparse.Namespace, task: str) -> dict[str, Any]:
         "seconds": time.monotonic() - began,
         "results": [asdict(r) for r in sorted(results, key=lambda r: r.seed)],
     }
-
-
-def _results(options: argparse.Namespace, task: str) -> Iterator[EpisodeResult]:
-    """Yield results as they come, from ``workers`` processes that take every n-th seed."""
-    workers = max(1, min(options.workers, options.episodes))
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (options,)) as pool:
-        seeds = range(options.seed, options.seed + options.episodes)
-        futures = [pool.submit(_episode, task, seed) for seed in seeds]
-        for future in as_completed(futures):
-            yield future.result()
 
 
 _loop: Any = None
@@ -118,8 +108,8 @@ def _start(options: argparse.Namespace) -> None:
     _loop = Loop(twin, policy.act, policy.tokenizer, limits, config)
 
 
-def _episode(task: str, seed: int) -> EpisodeResult:
-    return _loop.run(task, seed)
+def _episode(job: tuple[str, int]) -> EpisodeResult:
+    return _loop.run(*job)
 
 
 def _versions() -> dict[str, str]:
