@@ -47,7 +47,7 @@ class PlanSettings:
     lead_s: float = 0.02
     minimum_gap_s: float = 0.05
     margin_rad: float = 0.005
-    tolerance_rad: float = 0.1
+    tolerance_rad: float = 0.2
     tolerance_m: float = 0.01
     jump_rad: float = 0.6
     largest_time_scale: float = 10.0

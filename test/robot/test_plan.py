@@ -71,7 +71,7 @@ def test_that_a_target_far_outside_is_refused_with_joint_value_and_bound() -> No
         plan(targets(1.8, joint=1), DUE, 0.0, HOME, REST, LIMITS)
     assert str(caught.value) == (
         "target of left_joint2 is 3.3700 rad, allowed is 0.0 .. 3.14 "
-        "(moved to the limit up to 0.1 outside)"
+        "(moved to the limit up to 0.2 outside)"
     )
 
 

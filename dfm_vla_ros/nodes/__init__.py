@@ -1,0 +1,1 @@
+"""ROS 2 nodes: parameters, topics, services and actions around the library; nothing else."""

@@ -1,0 +1,145 @@
+"""Nodes as child processes: started together, watched, and none left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.nodes.run import PARENT
+
+PATIENCE_S = 5.0
+"""A child that SIGINT has not ended by then is killed."""
+
+
+class NodeDied(DfmVlaError):
+    """A node ended by itself; the message holds its last words."""
+
+
+@dataclass
+class Child:
+    """One process.
+
+    Attributes:
+        name: for people, and of the log file.
+        command: without the interpreter.
+        log: gets stdout and stderr.
+    """
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    process: subprocess.Popen | None = field(default=None, init=False)
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Start in a process group of its own: Ctrl-C reaches the parent only."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *self.command],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the whole group, if it still lives."""
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, number)
+
+    def wait(self, until_s: float) -> None:
+        """Wait until a time of the steady clock; then kill."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(max(0.0, until_s - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+
+    def last_words(self, lines: int = 15) -> str:
+        """Return the end of the log."""
+        text = self.log.read_text(encoding="utf-8", errors="replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+
+class Children:
+    """The processes of one graph; as a context manager it ends them all, come what may."""
+
+    def __init__(self, domain: int, logs: Path) -> None:
+        """Put all children into one ROS domain of this machine alone."""
+        self._logs = logs
+        self.members: dict[str, Child] = {}
+        self._environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(domain),
+            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            "ROS_LOG_DIR": str(logs),
+            "PYTHONUNBUFFERED": "1",
+            "OMP_WAIT_POLICY": "PASSIVE",
+            PARENT: str(os.getpid()),
+        }
+
+    def start(self, name: str, module: str, *arguments: str) -> Child:
+        """Start ``python -m module arguments``."""
+        child = Child(name, ["-m", module, *arguments], self._logs / f"{name}.log")
+        self.members[name] = child
+        child.start(self._environment)
+        return child
+
+    def start_node(self, name: str, parameters: Mapping[str, Any]) -> Child:
+        """Start a node of this package with ROS parameters."""
+        given = [f"-p {key}:={_text(value)}" for key, value in parameters.items()]
+        arguments = ["--ros-args", *(word for text in given for word in text.split(" ", 1))]
+        return self.start(name, f"dfm_vla_ros.nodes.{name}", *arguments)
+
+    def check(self) -> None:
+        """Raise NodeDied if a child has ended."""
+        for child in self.members.values():
+            code = None if child.process is None else child.process.poll()
+            if code is not None:
+                raise NodeDied(
+                    f"{child.name} ended with status {code}; its last words "
+                    f"({child.log}):\n{child.last_words()}"
+                )
+
+    def stop(self, *names: str) -> None:
+        """End the named children, or all: SIGINT, and SIGKILL for those that stay."""
+        chosen = [self.members.pop(name) for name in names or tuple(self.members)]
+        for child in chosen:
+            child.signal(signal.SIGINT)
+        until_s = time.monotonic() + PATIENCE_S
+        for child in chosen:
+            child.wait(until_s)
+
+    def __enter__(self) -> Children:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End every child."""
+        self.stop()
+
+
+def _text(value: Any) -> str:
+    """Return a parameter's value as YAML: a path stays a text, a number keeps its type."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(_text(item) for item in value) + "]"
+    return f"'{value}'" if isinstance(value, (str, Path)) else repr(value)

@@ -1,0 +1,92 @@
+"""The life of a node's process: start, spin, end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+
+from dfm_vla_ros.errors import DfmVlaError
+
+PARENT = "DFM_VLA_PARENT"
+"""Environment variable: id of the process without which this one must not live on."""
+_PR_SET_PDEATHSIG = 1
+
+
+class Stop:
+    """Set by SIGINT and SIGTERM.
+
+    rclpy's own handlers invalidate the context at once, under the feet of a callback that is just
+    publishing. This one lets the callback end, and the node say its last words.
+    """
+
+    def __init__(self) -> None:
+        """Take over both signals of this process."""
+        self.requested = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request)
+
+    def _request(self, number: int, frame: object) -> None:
+        self.requested = True
+
+
+def run(
+    make_node: Callable[[], Node],
+    arguments: Sequence[str] | None = None,
+    death: signal.Signals = signal.SIGKILL,
+) -> int:
+    """Spin one node until SIGINT or SIGTERM; return the exit status.
+
+    Args:
+        make_node: called after rclpy.init.
+        arguments: instead of the command line's.
+        death: the signal that the kernel sends when the parent dies.
+
+    A node may have ``close()``, called before it is destroyed. A DfmVlaError that a callback
+    raises ends the process with its message. The node must have a timer: a signal is noticed when
+    the next callback is due.
+    """
+    follow_parent(death)
+    stop = Stop()
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        _spin(make_node, stop)
+    except DfmVlaError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+def _spin(make_node: Callable[[], Node], stop: Stop) -> None:
+    """Make the node, spin it, take it down in order."""
+    node = make_node()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while not stop.requested:
+            executor.spin_once()
+    finally:
+        close = getattr(node, "close", None)
+        if close is not None:
+            close()
+        executor.shutdown()
+        node.destroy_node()
+
+
+def follow_parent(death: signal.Signals) -> None:
+    """Die when the process named in ``DFM_VLA_PARENT`` does, even if it is killed outright."""
+    parent = os.environ.get(PARENT)
+    if parent is None:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death))
+    if os.getppid() != int(parent):  # it died before the call above
+        sys.exit(1)

@@ -1,0 +1,249 @@
+"""``sim_node``: the MuJoCo twin behind the topics of a real robot."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.msg import TaskStatus
+from dfm_vla_ros.nodes import qos
+from dfm_vla_ros.nodes.images import camera_info, fill
+from dfm_vla_ros.nodes.pace import Pace
+from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
+from dfm_vla_ros.nodes.run import run
+from dfm_vla_ros.nodes.stamps import NANOSECONDS, from_nanoseconds, nanoseconds
+from dfm_vla_ros.nodes.trajectories import TrajectoryMalformed, doubles, from_message
+from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, CAMERAS, JOINT_NAMES
+from dfm_vla_ros.sim.controller import TrajectoryController
+from dfm_vla_ros.sim.errors import TrajectoryRefused
+from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
+from dfm_vla_ros.sim.twin import Twin
+from dfm_vla_ros.srv import ResetTask
+
+PARAMETERS = (
+    Parameter("task", "place_block", "at the start: pot_lift, place_veg or place_block"),
+    Parameter("seed", 0, "of the first episode", (0, 2**62)),
+    Parameter("camera_width", 96, "[px]", (16, 640)),
+    Parameter("camera_height", 96, "[px]", (16, 480)),
+    Parameter("camera_rate", 20.0, "[Hz], a divisor of 100", (1.0, 100.0)),
+    Parameter("black_cameras", [""], "names of cameras shown black: third, left_wrist, ..."),
+    Parameter(
+        "real_time_factor", 1.0, "simulated per real second; needs publish_clock", (0.1, 20)
+    ),
+    Parameter("publish_clock", False, "publish /clock: the graph runs on simulated time"),
+)
+
+TICK_S = 0.01
+MIMICS = tuple(f"{arm}_gripper_mimic" for arm in ARMS)
+GRIPPERS = [JOINT_NAMES.index(f"{arm}_gripper") for arm in ARMS]
+# The third view comes last: it triggers the policy, which then has the others of that moment.
+PUBLISHED_CAMERAS = sorted(CAMERAS, key=lambda camera: camera == "third")
+
+
+class SimNode(Node):
+    """Steps the twin in real time and publishes what its sensors see.
+
+    Everything runs in the spinning thread: the renderer belongs to the thread that made it.
+    """
+
+    def __init__(self) -> None:
+        """Build the twin and start its time at the real time of now."""
+        super().__init__("sim_node")
+        self._values = declare(self, PARAMETERS)
+        _check(self._values)
+        self._twin = Twin((self._values["camera_width"], self._values["camera_height"]))
+        self._twin.dark_cameras = tuple(name for name in self._values["black_cameras"] if name)
+        self._steps_per_tick = round(TICK_S / self._twin.timestep_s)
+        self._ticks_per_image = round(1 / (TICK_S * self._values["camera_rate"]))
+        self._ticks = 0
+        self._now_ns = time.time_ns()
+        self._success = False
+        self._make_messages()
+        self._make_topics()
+        self._reset(self._values["task"], self._values["seed"])
+        factor = self._values["real_time_factor"]
+        # Half a tick apart, so that the timer's jitter never makes it 0 ticks and then 2.
+        self._pace = Pace(TICK_S, factor, time.monotonic() + TICK_S / 2)
+        self.create_timer(
+            TICK_S / factor, self._advance, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
+
+    def _make_messages(self) -> None:
+        size = (self._values["camera_width"], self._values["camera_height"])
+        self._joint_state = JointState(name=[*JOINT_NAMES, *MIMICS])
+        self._images, self._infos = {}, {}
+        for camera in CAMERAS:
+            frame = f"{camera}_camera_optical_frame"
+            self._images[camera] = Image()
+            self._images[camera].header.frame_id = frame
+            self._infos[camera] = camera_info(frame, *size, FIELD_OF_VIEW_DEG[camera])
+
+    def _make_topics(self) -> None:
+        self._clock_topic = (
+            self.create_publisher(ClockMessage, "/clock", qos.SENSOR_SOURCE)
+            if self._values["publish_clock"]
+            else None
+        )
+        self._joints_topic = self.create_publisher(JointState, "joint_states", qos.SENSOR_SOURCE)
+        self._status_topic = self.create_publisher(TaskStatus, "task_status", qos.STATUS)
+        self._image_topics, self._info_topics = {}, {}
+        for camera in CAMERAS:
+            topic = f"{camera}_camera"
+            self._image_topics[camera] = self.create_publisher(
+                Image, f"{topic}/image_raw", qos.SENSOR_SOURCE
+            )
+            self._info_topics[camera] = self.create_publisher(
+                CameraInfo, f"{topic}/camera_info", qos.SENSOR_SOURCE
+            )
+        for arm in ARMS:
+            self.create_subscription(
+                JointTrajectory,
+                f"{arm}_arm_controller/joint_trajectory",
+                lambda message, arm=arm: self._on_trajectory(arm, message),
+                qos.COMMAND,
+            )
+        self.create_service(ResetTask, "reset_task", self._on_reset)
+
+    def _reset(self, task: str, seed: int) -> None:
+        """Start an episode; the controllers hold where the arms now are."""
+        self._twin.reset(task, seed)
+        self._reset_ns = self._now_ns
+        home = self._twin.commanded
+        self._controllers = {
+            arm: TrajectoryController(names, home[[JOINT_NAMES.index(name) for name in names]])
+            for arm, names in ARM_JOINTS.items()
+        }
+
+    def _on_reset(
+        self, request: ResetTask.Request, response: ResetTask.Response
+    ) -> ResetTask.Response:
+        try:
+            self._reset(request.task, request.seed)
+        except DfmVlaError as error:
+            response.message = str(error)
+            return response
+        self._publish_status()
+        self._publish_joints()
+        response.success, response.instruction = True, self._twin.instruction
+        return response
+
+    def _on_trajectory(self, arm: str, message: JointTrajectory) -> None:
+        start_ns = nanoseconds(message.header.stamp)
+        if 0 < start_ns < self._reset_ns:
+            return  # meant for the episode before
+        try:
+            self._controllers[arm].receive(
+                from_message(message),
+                self._seconds(start_ns) if start_ns else self._seconds(self._now_ns),
+                self._seconds(self._now_ns),
+            )
+        except (TrajectoryRefused, TrajectoryMalformed) as error:
+            self.get_logger().warning(f"{arm} arm refused a trajectory: {error}")
+
+    def _seconds(self, ns: int) -> float:
+        """Return seconds since the reset: small numbers keep their precision."""
+        return (ns - self._reset_ns) / NANOSECONDS
+
+    def _advance(self) -> None:
+        """Run the ticks that are due, and publish."""
+        slipped_s = self._pace.slipped_s
+        due = self._pace.due(time.monotonic())
+        if self._clock_topic is None:  # stamps follow real time, whatever was lost
+            self._now_ns += round((self._pace.slipped_s - slipped_s) * NANOSECONDS)
+        for _ in range(due):
+            self._tick()
+
+    def _tick(self) -> None:
+        """Simulate 10 ms; publish joint states, at their rates images and status."""
+        for _ in range(self._steps_per_tick):
+            self._now_ns += round(self._twin.timestep_s * NANOSECONDS)
+            self._command()
+            self._twin.step()
+        self._ticks += 1
+        self._publish_clock()
+        self._publish_joints()
+        if self._ticks % self._ticks_per_image == 0:
+            self._publish_images()
+        success = self._twin.status().success
+        if success != self._success or self._ticks % round(0.1 / TICK_S) == 0:
+            self._publish_status()
+        self._success = success
+
+    def _command(self) -> None:
+        """Give the twin what the controllers command now, within its stops."""
+        now_s = self._seconds(self._now_ns)
+        command = np.concatenate([self._controllers[arm].sample(now_s)[0] for arm in ARMS])
+        scene = self._twin.scene
+        self._twin.command(np.clip(command, scene.lower, scene.upper))
+
+    def _publish_clock(self) -> None:
+        if self._clock_topic is not None:
+            self._clock_topic.publish(ClockMessage(clock=from_nanoseconds(self._now_ns)))
+
+    def _publish_joints(self) -> None:
+        message = self._joint_state
+        message.header.stamp = from_nanoseconds(self._now_ns)
+        for field in ("position", "velocity"):
+            values = self._twin.positions if field == "position" else self._twin.velocities
+            setattr(message, field, doubles(np.concatenate([values, values[GRIPPERS]])))
+        self._joints_topic.publish(message)
+
+    def _publish_images(self) -> None:
+        stamp = from_nanoseconds(self._now_ns)
+        for camera, pixels in self._twin.render().items():
+            fill(self._images[camera], pixels)
+        for camera in PUBLISHED_CAMERAS:
+            self._images[camera].header.stamp = self._infos[camera].header.stamp = stamp
+            self._info_topics[camera].publish(self._infos[camera])
+            self._image_topics[camera].publish(self._images[camera])
+
+    def _publish_status(self) -> None:
+        status = self._twin.status()
+        message = TaskStatus(
+            task=status.task,
+            seed=status.seed,
+            instruction=status.instruction,
+            success=bool(status.success),
+            progress=float(status.progress),
+            elapsed=status.elapsed_s,
+        )
+        message.header.stamp = from_nanoseconds(self._now_ns)
+        self._status_topic.publish(message)
+
+    def close(self) -> None:
+        """Free the renderer in the thread that made it."""
+        self._twin.close()
+
+
+def _check(values: dict) -> None:
+    """Refuse combinations that no single range can."""
+    if values["real_time_factor"] != 1.0 and not values["publish_clock"]:
+        raise ParameterError(
+            f"real_time_factor is {values['real_time_factor']}: without publish_clock the graph "
+            "runs on real time, so only 1.0 is possible"
+        )
+    ticks = 1 / (TICK_S * values["camera_rate"])
+    if abs(ticks - round(ticks)) > 1e-6:
+        raise ParameterError(
+            f"camera_rate is {values['camera_rate']} Hz; choose 100 divided by a whole number"
+        )
+    unknown = [name for name in values["black_cameras"] if name and name not in CAMERAS]
+    if unknown:
+        raise ParameterError(f"black_cameras names {unknown[0]!r}; cameras are {CAMERAS}")
+
+
+def main() -> int:
+    """Run the node."""
+    return run(SimNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
