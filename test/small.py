@@ -17,7 +17,7 @@ from dfm_vla_ros.tokens.text import TextTokenizer
 INSTRUCTION = "place the block on the plate"
 
 
-def small_checkpoint(seed: int = 0) -> Checkpoint:
+def small_checkpoint(seed: int = 0, grouping: int = 14) -> Checkpoint:
     """Return a checkpoint of two thin layers, 32 px images and 64 bins, with random weights."""
     torch.manual_seed(seed)
     fsq = FsqConfig(image_size=32, hidden=8)
@@ -39,6 +39,7 @@ def small_checkpoint(seed: int = 0) -> Checkpoint:
         horizon=8,
         action_dim=joints,
         action_vocabulary=64,
+        grouping=grouping,
         merge=2,
         patch_width=4,
         width=16,

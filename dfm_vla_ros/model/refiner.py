@@ -17,8 +17,9 @@ class RefinerConfig:
     """Sizes of the token sequence and of the network.
 
     Sequence: ``text_length`` words, one position a merged square of image tokens for each view,
-    one position an arm (its measured and commanded joints), then the actions. The ``action_dim``
-    tokens of one step share one position; each still has its own 256-way distribution.
+    one position an arm (its measured and commanded joints), then the actions. ``grouping``
+    consecutive action tokens share one position (``action_dim``: one position a step; 1: one a
+    token); each token still has its own distribution over the vocabulary.
     """
 
     views: int
@@ -31,6 +32,7 @@ class RefinerConfig:
     horizon: int
     action_dim: int
     action_vocabulary: int
+    grouping: int
     merge: int = 4
     patch_width: int = 32
     width: int = 192
@@ -42,6 +44,11 @@ class RefinerConfig:
     def prefix_length(self) -> int:
         """Positions before the first action."""
         return self.text_length + self.views * (self.grid // self.merge) ** 2 + self.arms
+
+    @property
+    def action_length(self) -> int:
+        """Positions of the actions."""
+        return self.horizon * self.action_dim // self.grouping
 
 
 @dataclass(frozen=True)
@@ -72,9 +79,9 @@ class Refiner(nn.Module):
         self.patch_merger = nn.Linear(2 * c.patch_width * c.merge**2, c.width)
         per_arm = 2 * c.action_dim // c.arms * c.cosines
         self.proprioception_embedding = nn.Linear(per_arm, c.width)
-        self.action_embedding = nn.Linear(c.action_dim * c.cosines, c.width)
-        self.position = nn.Parameter(torch.zeros(c.prefix_length + c.horizon, c.width))
-        self.head = nn.Linear(c.width, c.action_dim * c.cosines)
+        self.action_embedding = nn.Linear(c.grouping * c.cosines, c.width)
+        self.position = nn.Parameter(torch.zeros(c.prefix_length + c.action_length, c.width))
+        self.head = nn.Linear(c.width, c.grouping * c.cosines)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -111,13 +118,13 @@ class Refiner(nn.Module):
         return self.patch_merger(squares).reshape(batch, -1, c.width)
 
     def embed_actions(self, tokens: Tensor) -> Tensor:
-        """Return (B, horizon, width) for ``tokens`` (B, N): the joints of a step are summed."""
+        """Return (B, action_length, width) of ``tokens`` (B, N), summed in each position."""
         c = self.config
-        features = self.action_features[tokens].view(-1, c.horizon, c.action_dim * c.cosines)
+        features = self.action_features[tokens].view(-1, c.action_length, c.grouping * c.cosines)
         return self.action_embedding(features) + self.position[c.prefix_length :]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return (B, N, K) fp32 for ``hidden`` (B, horizon, width)."""
+        """Return (B, N, K) fp32 for ``hidden`` (B, action_length, width)."""
         c = self.config
         weights = self.head(hidden).float().view(hidden.shape[0], -1, c.cosines)
         return weights @ self.action_features.T
@@ -135,14 +142,14 @@ class Refiner(nn.Module):
         """Return logits (B, N, K) of x_1 for ``tokens`` (B, N), given the prefix's ``cache``."""
         c = self.config
         embedded = self.embed_actions(tokens)
-        total = c.prefix_length + c.horizon
+        total = c.prefix_length + c.action_length
         hidden = self.backbone(
             inputs_embeds=embedded,
-            attention_mask=embedded.new_zeros(1, 1, c.horizon, total),
+            attention_mask=embedded.new_zeros(1, 1, c.action_length, total),
             position_ids=torch.arange(c.prefix_length, total, device=tokens.device)[None],
             past_key_values=cache,
         ).last_hidden_state
-        cache.crop(-c.horizon)
+        cache.crop(-c.action_length)
         return self.logits(hidden)
 
     def forward(self, prefix: Prefix, tokens: Tensor) -> Tensor:
@@ -153,7 +160,8 @@ class Refiner(nn.Module):
         c, (batch, replicas, count) = self.config, tokens.shape
         actions = self.embed_actions(tokens.reshape(batch * replicas, count))
         embedded = torch.cat(
-            [self.embed_prefix(prefix), actions.view(batch, replicas * c.horizon, c.width)], dim=1
+            [self.embed_prefix(prefix), actions.view(batch, replicas * c.action_length, c.width)],
+            dim=1,
         )
         hidden = self.backbone(
             inputs_embeds=embedded,
@@ -161,19 +169,20 @@ class Refiner(nn.Module):
             position_ids=self._positions(replicas, tokens.device),
             use_cache=False,
         ).last_hidden_state[:, c.prefix_length :]
-        logits = self.logits(hidden.reshape(batch * replicas, c.horizon, c.width))
+        logits = self.logits(hidden.reshape(batch * replicas, c.action_length, c.width))
         return logits.view(batch, replicas, count, -1)
 
     def _positions(self, replicas: int, device: torch.device) -> Tensor:
-        start, horizon = self.config.prefix_length, self.config.horizon
-        actions = torch.arange(start, start + horizon, device=device).repeat(replicas)
+        start, length = self.config.prefix_length, self.config.action_length
+        actions = torch.arange(start, start + length, device=device).repeat(replicas)
         return torch.cat([torch.arange(start, device=device), actions])[None]
 
     def _mask(self, replicas: int, like: Tensor) -> Tensor:
         """Additive (1, 1, L, L): prefix sees prefix; a replica sees the prefix and itself."""
         c = self.config
-        group = torch.zeros(c.prefix_length + replicas * c.horizon, dtype=torch.long)
-        group[c.prefix_length :] = torch.arange(1, replicas + 1).repeat_interleave(c.horizon)
+        length = c.action_length
+        group = torch.zeros(c.prefix_length + replicas * length, dtype=torch.long)
+        group[c.prefix_length :] = torch.arange(1, replicas + 1).repeat_interleave(length)
         seen = (group[None, :] == 0) | (group[:, None] == group[None, :])
         mask = torch.zeros(seen.shape, dtype=like.dtype)
         return mask.masked_fill(~seen, torch.finfo(like.dtype).min)[None, None].to(like.device)

@@ -40,12 +40,17 @@ class VisionConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Size of the refiner."""
+    """Size of the refiner.
+
+    Attributes:
+        grouping: action tokens that share a position; 14 groups the joints of a step, 1 none.
+    """
 
     width: int = 192
     layers: int = 4
     heads: int = 6
     text_length: int = 8
+    grouping: int = 14
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,7 @@ def prepare(config: TrainConfig) -> tuple[Checkpoint, Frames]:
         horizon=config.horizon,
         action_dim=len(JOINT_NAMES),
         action_vocabulary=config.action_vocabulary,
+        grouping=config.network.grouping,
         width=config.network.width,
         layers=config.network.layers,
         heads=config.network.heads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from small import small_checkpoint
 
@@ -9,8 +10,10 @@ from dfm_vla_ros.model.ordinal import cosine_features
 from dfm_vla_ros.model.refiner import Prefix, Refiner
 
 
-def setup(batch: int = 3, replicas: int = 2) -> tuple[Refiner, Prefix, torch.Tensor]:
-    refiner = small_checkpoint().refiner
+def setup(
+    batch: int = 3, replicas: int = 2, grouping: int = 14
+) -> tuple[Refiner, Prefix, torch.Tensor]:
+    refiner = small_checkpoint(grouping=grouping).refiner
     c = refiner.config
     prefix = Prefix(
         torch.randint(c.text_vocabulary, (batch, c.text_length)),
@@ -20,8 +23,9 @@ def setup(batch: int = 3, replicas: int = 2) -> tuple[Refiner, Prefix, torch.Ten
     return refiner, prefix, torch.randint(64, (batch, replicas, c.horizon * c.action_dim))
 
 
-def test_that_the_prefix_cache_equals_the_full_pass_also_after_many_steps() -> None:
-    refiner, prefix, tokens = setup()
+@pytest.mark.parametrize("grouping", [14, 1])
+def test_that_the_prefix_cache_equals_the_full_pass_also_after_many_steps(grouping: int) -> None:
+    refiner, prefix, tokens = setup(grouping=grouping)
     with torch.no_grad():
         full = refiner(prefix, tokens)
         cache = refiner.prefill(prefix)
