@@ -137,8 +137,7 @@ class MetricPath(Path):
 
     def corrupt(self, x1: Tensor, t: Tensor, uniforms: Tensor) -> Tensor:
         """Return x_t ~ p_t(. | x_1), (B, N)."""
-        # The largest term is exp(0) at x_1 itself: no overflow, no maximum to subtract.
-        return lookup(self._energy(x1, t).exp_().cumsum_(-1), uniforms[0])
+        return lookup(torch.softmax(self._energy(x1, t), -1).cumsum_(-1), uniforms[0])
 
     def coefficients(self, t: float) -> tuple[float, float]:
         """Return beta_t and its derivative."""
@@ -151,15 +150,15 @@ class MetricPath(Path):
         """Return sum_y u_t(y, x | x_1) and y ~ u_t(., x | x_1), both (B, N)."""
         beta, derivative = coefficients
         distance = self.distance.rows(x1)
-        here = distance.gather(-1, x.unsqueeze(-1))
-        weight = (distance * -beta).exp_()
+        energy = distance * -beta
         if self._outside is not None:
-            weight.masked_fill_(self._outside, 0.0)
-        normaliser = weight.sum(-1)
+            energy.masked_fill_(self._outside, -math.inf)
+        # softmax, not exp: torch's exp is four times slower where it underflows, as it does here.
+        prob = torch.softmax(energy, -1)
+        here = distance.gather(-1, x.unsqueeze(-1))
         gain = torch.sub(here, distance, out=distance).clamp_min_(0.0)
-        cumulative = weight.mul_(gain).cumsum_(-1)
-        rate = cumulative[..., -1] / normaliser * derivative
-        return rate, lookup(cumulative, uniform)
+        cumulative = prob.mul_(gain).cumsum_(-1)
+        return cumulative[..., -1] * derivative, lookup(cumulative, uniform)
 
     def _energy(self, x1: Tensor, t: Tensor) -> Tensor:
         """Return -beta_t d(., x_1), -inf where a position has no such token."""
