@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dfm_vla_ros import __version__, commands
 from dfm_vla_ros.errors import DfmVlaError
 
+# dfm_vla_ros.msg and its like are the only modules of this package that can be missing.
+ROS_MODULES = ("rclpy", "dfm_vla_ros", "sensor_msgs", "trajectory_msgs", "rosgraph_msgs")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with all subcommands; each sets ``run`` to its function."""
@@ -36,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options) or 0)
     except DfmVlaError as error:
         print(f"dfm-vla {options.command}: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ROS_MODULES:
+            raise
+        print(f"dfm-vla {options.command}: needs ROS 2 ({error}): run make setup", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
