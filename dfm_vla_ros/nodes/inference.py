@@ -42,8 +42,8 @@ class Inference:
         self._running.add_done_callback(when_done)
 
     def stop(self) -> None:
-        """Make no chunk more."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Make no chunk more; wait for the one in work."""
+        self._thread.shutdown(wait=self._policy is not None, cancel_futures=True)
 
     def _prepare(self, load: Callable[[], Policy]) -> Policy:
         policy = load()

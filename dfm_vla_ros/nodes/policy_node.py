@@ -278,7 +278,9 @@ class PolicyNode(Node):
         self._status_topic.publish(status)
 
     def close(self) -> None:
-        """Stop the inference thread."""
+        """Publish no chunk more, then stop the inference thread."""
+        with self._lock:
+            self._goal = None
         self._inference.stop()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 
 import numpy as np
 from rclpy.clock import Clock, ClockType
@@ -15,7 +16,7 @@ from trajectory_msgs.msg import JointTrajectory
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.msg import TaskStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.images import camera_info, fill
+from dfm_vla_ros.nodes.images import Rgb, camera_info, fill
 from dfm_vla_ros.nodes.pace import Pace
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
 from dfm_vla_ros.nodes.run import run
@@ -42,6 +43,7 @@ PARAMETERS = (
 )
 
 TICK_S = 0.01
+TICK_NS = round(TICK_S * NANOSECONDS)
 MIMICS = tuple(f"{arm}_gripper_mimic" for arm in ARMS)
 GRIPPERS = [JOINT_NAMES.index(f"{arm}_gripper") for arm in ARMS]
 # The third view comes last: it triggers the policy, which then has the others of that moment.
@@ -69,12 +71,10 @@ class SimNode(Node):
         self._make_messages()
         self._make_topics()
         self._reset(self._values["task"], self._values["seed"])
-        factor = self._values["real_time_factor"]
-        # Half a tick apart, so that the timer's jitter never makes it 0 ticks and then 2.
-        self._pace = Pace(TICK_S, factor, time.monotonic() + TICK_S / 2)
-        self.create_timer(
-            TICK_S / factor, self._advance, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
+        tick_s = TICK_S / self._values["real_time_factor"]
+        self._pace = Pace(tick_s, time.monotonic() + tick_s)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(tick_s, self._advance, clock=steady)
 
     def _make_messages(self) -> None:
         size = (self._values["camera_width"], self._values["camera_height"])
@@ -153,33 +153,40 @@ class SimNode(Node):
         return (ns - self._reset_ns) / NANOSECONDS
 
     def _advance(self) -> None:
-        """Run the ticks that are due, and publish."""
-        slipped_s = self._pace.slipped_s
+        """Run the ticks that are due; the last one ends now."""
         due = self._pace.due(time.monotonic())
-        if self._clock_topic is None:  # stamps follow real time, whatever was lost
-            self._now_ns += round((self._pace.slipped_s - slipped_s) * NANOSECONDS)
-        for _ in range(due):
-            self._tick()
+        now_ns = time.time_ns()
+        for left in reversed(range(due)):
+            self._tick(now_ns - left * TICK_NS)
 
-    def _tick(self) -> None:
-        """Simulate 10 ms; publish joint states, at their rates images and status."""
-        for _ in range(self._steps_per_tick):
-            self._now_ns += round(self._twin.timestep_s * NANOSECONDS)
-            self._command()
+    def _tick(self, real_ns: int) -> None:
+        """Simulate 10 ms; publish joint states, at their rates images and status.
+
+        With /clock simulated time counts ticks. Without, it is real time, and stamps follow it as
+        those of a real robot do, however late the machine was.
+        """
+        simulated_ns = self._now_ns + TICK_NS
+        end_ns = simulated_ns if self._clock_topic else max(real_ns, self._now_ns + 1)
+        for left in reversed(range(self._steps_per_tick)):
+            self._command(end_ns - left * TICK_NS // self._steps_per_tick)
             self._twin.step()
+        self._now_ns = end_ns
         self._ticks += 1
+        with_images = self._ticks % self._ticks_per_image == 0
+        # Rendered before anything is published: what wakes the other nodes takes its cores.
+        views = self._twin.render() if with_images else {}
         self._publish_clock()
         self._publish_joints()
-        if self._ticks % self._ticks_per_image == 0:
-            self._publish_images()
+        if with_images:
+            self._publish_images(views)
         success = self._twin.status().success
         if success != self._success or self._ticks % round(0.1 / TICK_S) == 0:
             self._publish_status()
         self._success = success
 
-    def _command(self) -> None:
-        """Give the twin what the controllers command now, within its stops."""
-        now_s = self._seconds(self._now_ns)
+    def _command(self, at_ns: int) -> None:
+        """Give the twin what the controllers command at ``at_ns``, within its stops."""
+        now_s = self._seconds(at_ns)
         command = np.concatenate([self._controllers[arm].sample(now_s)[0] for arm in ARMS])
         scene = self._twin.scene
         self._twin.command(np.clip(command, scene.lower, scene.upper))
@@ -196,11 +203,10 @@ class SimNode(Node):
             setattr(message, field, doubles(np.concatenate([values, values[GRIPPERS]])))
         self._joints_topic.publish(message)
 
-    def _publish_images(self) -> None:
+    def _publish_images(self, views: Mapping[str, Rgb]) -> None:
         stamp = from_nanoseconds(self._now_ns)
-        for camera, pixels in self._twin.render().items():
-            fill(self._images[camera], pixels)
         for camera in PUBLISHED_CAMERAS:
+            fill(self._images[camera], views[camera])
             self._images[camera].header.stamp = self._infos[camera].header.stamp = stamp
             self._info_topics[camera].publish(self._infos[camera])
             self._image_topics[camera].publish(self._images[camera])
