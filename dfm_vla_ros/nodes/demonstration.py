@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -119,7 +120,8 @@ class Demonstration:
         if settings.record_episodes:
             folder = settings.out / "bag"
             shutil.rmtree(folder, ignore_errors=True)
-            self.children.start_node("recorder", {**shared, "folder": folder})
+            # SIGTERM: it still finishes the bag.
+            self.children.start_node("recorder", {**shared, "folder": folder}, signal.SIGTERM)
 
     def wait_ready(self) -> None:
         """Wait until every node can do its part."""

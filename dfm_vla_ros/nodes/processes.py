@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import Any
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.nodes.run import PARENT
 
 PATIENCE_S = 5.0
 """A child that SIGINT has not ended by then is killed."""
@@ -87,21 +86,28 @@ class Children:
             "ROS_LOG_DIR": str(logs),
             "PYTHONUNBUFFERED": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
-            PARENT: str(os.getpid()),
         }
 
-    def start(self, name: str, module: str, *arguments: str) -> Child:
-        """Start ``python -m module arguments``."""
-        child = Child(name, ["-m", module, *arguments], self._logs / f"{name}.log")
+    def start(
+        self, name: str, module: str, *arguments: str, death: signal.Signals = signal.SIGKILL
+    ) -> Child:
+        """Start ``python -m module arguments``; it gets ``death`` if this process is killed."""
+        wrapper = ["-m", "dfm_vla_ros.nodes.child", str(os.getpid()), str(int(death))]
+        child = Child(name, [*wrapper, module, *arguments], self._logs / f"{name}.log")
         self.members[name] = child
         child.start(self._environment)
         return child
 
-    def start_node(self, name: str, parameters: Mapping[str, Any]) -> Child:
+    def start_node(
+        self,
+        name: str,
+        parameters: Mapping[str, Any],
+        death: signal.Signals = signal.SIGKILL,
+    ) -> Child:
         """Start a node of this package with ROS parameters."""
         given = [f"-p {key}:={_text(value)}" for key, value in parameters.items()]
         arguments = ["--ros-args", *(word for text in given for word in text.split(" ", 1))]
-        return self.start(name, f"dfm_vla_ros.nodes.{name}", *arguments)
+        return self.start(name, f"dfm_vla_ros.nodes.{name}", *arguments, death=death)
 
     def check(self) -> None:
         """Raise NodeDied if a child has ended."""

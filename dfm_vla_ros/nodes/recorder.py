@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
 from pathlib import Path
 
@@ -59,8 +58,8 @@ class Recorder(Node):
 
 
 def main() -> int:
-    """Record until SIGINT or SIGTERM, also if the parent is killed."""
-    return run(Recorder, death=signal.SIGTERM)
+    """Record until SIGINT or SIGTERM."""
+    return run(Recorder)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -14,10 +12,6 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.errors import DfmVlaError
-
-PARENT = "DFM_VLA_PARENT"
-"""Environment variable: id of the process without which this one must not live on."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Stop:
@@ -37,23 +31,13 @@ class Stop:
         self.requested = True
 
 
-def run(
-    make_node: Callable[[], Node],
-    arguments: Sequence[str] | None = None,
-    death: signal.Signals = signal.SIGKILL,
-) -> int:
+def run(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
     """Spin one node until SIGINT or SIGTERM; return the exit status.
-
-    Args:
-        make_node: called after rclpy.init.
-        arguments: instead of the command line's.
-        death: the signal that the kernel sends when the parent dies.
 
     A node may have ``close()``, called before it is destroyed. A DfmVlaError that a callback
     raises ends the process with its message. The node must have a timer: a signal is noticed when
     the next callback is due.
     """
-    follow_parent(death)
     stop = Stop()
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
@@ -80,13 +64,3 @@ def _spin(make_node: Callable[[], Node], stop: Stop) -> None:
             close()
         executor.shutdown()
         node.destroy_node()
-
-
-def follow_parent(death: signal.Signals) -> None:
-    """Die when the process named in ``DFM_VLA_PARENT`` does, even if it is killed outright."""
-    parent = os.environ.get(PARENT)
-    if parent is None:
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(death))
-    if os.getppid() != int(parent):  # it died before the call above
-        sys.exit(1)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Value = TypeVar("Value")
 
+LARGEST_EXTRAPOLATION_S = 0.05
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -92,7 +94,8 @@ class JointTrack:
                 after = (sample_s, positions)
                 continue
             if after is None:
-                return positions + velocities * (stamp_s - sample_s)
+                ahead_s = min(stamp_s - sample_s, LARGEST_EXTRAPOLATION_S)
+                return positions + velocities * ahead_s
             share = (stamp_s - sample_s) / (after[0] - sample_s)
             return positions + share * (after[1] - positions)
         assert after is not None, "ask only after the first message"

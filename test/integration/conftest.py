@@ -1,0 +1,42 @@
+"""Real nodes in processes of their own, over real DDS, and a probe that talks to them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import small_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from probe import Graph
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small random policy whose targets stay near the command."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "small"
+    made = small_checkpoint()
+    made.action = replace(made.action, widths=np.full_like(made.action.widths, 2e-4))
+    made.save(folder, "random weights")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def start_graph(
+    checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Graph]]:
+    """Start nodes by name; they end with the module."""
+    graphs: list[Graph] = []
+
+    def start(*nodes: str, **parameters: object) -> Graph:
+        graphs.append(Graph(nodes, checkpoint, tmp_path_factory.mktemp("log"), parameters))
+        return graphs[-1]
+
+    yield start
+    for graph in graphs:
+        graph.close()

@@ -1,0 +1,68 @@
+"""Children end with their parent, and their last words are kept."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dfm_vla_ros.nodes.domain import own_domain
+from dfm_vla_ros.nodes.processes import Children, NodeDied
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pid: int, seconds: float = 10.0) -> bool:
+    end = time.monotonic() + seconds
+    while is_alive(pid) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not is_alive(pid)
+
+
+def test_that_a_child_that_dies_is_reported_with_its_last_words(tmp_path: Path) -> None:
+    with Children(1, tmp_path) as children:
+        child = children.start("timeit", "timeit", "-n1", "-r1", "raise ValueError('my reason')")
+        child.process.wait(30)
+        with pytest.raises(NodeDied, match=r"timeit ended with status 1(.|\n)*my reason"):
+            children.check()
+
+
+def test_that_leaving_ends_children_that_ignore_sigint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfm_vla_ros.nodes.processes.PATIENCE_S", 0.5)
+    stubborn = "import signal,time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    with Children(1, tmp_path) as children:
+        pid = children.start("stubborn", "timeit", "-n1", "-r1", stubborn).process.pid
+        children.check()
+    assert not is_alive(pid)
+
+
+def test_that_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import sys,time; from pathlib import Path; from dfm_vla_ros.nodes.processes import *\n"
+        f"child = Children(1, Path({str(tmp_path)!r})).start('c', 'timeit', '-n1', '-r1', "
+        "'print(1, flush=True); import time; time.sleep(60)')\n"
+        "print(child.process.pid, flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    assert wait_until_gone(pid)
+
+
+def test_that_two_graphs_get_different_domains() -> None:
+    with own_domain() as one, own_domain() as other:
+        assert one != other
