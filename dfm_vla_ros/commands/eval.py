@@ -94,8 +94,8 @@ def _start(options: argparse.Namespace) -> None:
     global _loop
     from dfm_vla_ros.evaluation.runner import Loop, LoopConfig
     from dfm_vla_ros.policy.policy import Policy
+    from dfm_vla_ros.robot.description import robot_description
     from dfm_vla_ros.robot.limits import JointLimits
-    from dfm_vla_ros.sim.model import robot_urdf
     from dfm_vla_ros.sim.twin import Twin
 
     policy = Policy.load(
@@ -103,7 +103,7 @@ def _start(options: argparse.Namespace) -> None:
     )
     twin = Twin(camera_size=(policy.image_size, policy.image_size))
     twin.dark_cameras = tuple(options.black_cameras)
-    limits = JointLimits.from_urdf(robot_urdf())
+    limits = JointLimits.from_urdf(robot_description())
     config = LoopConfig(policy.execute_steps, options.latency, options.timeout)
     _loop = Loop(twin, policy.act, policy.tokenizer, limits, config)
 

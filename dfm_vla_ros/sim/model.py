@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import mujoco
 import numpy as np
-import xacro
 
-from dfm_vla_ros.resources import resource_path
+from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, arm_joints
 from dfm_vla_ros.sim.objects import add_objects
 
@@ -27,14 +26,9 @@ GRIPPER_STIFFNESS = 400.0
 """Position gain of a gripper [N/m]: 8 N on a 40 mm block commanded fully closed."""
 
 
-def robot_urdf() -> str:
-    """Return the URDF of the two arms: ``urdf/dual_arm.urdf.xacro``, expanded."""
-    return xacro.process_file(str(resource_path("urdf/dual_arm.urdf.xacro"))).toxml()
-
-
 def build_model() -> mujoco.MjModel:
     """Return the robot, the table, the cameras and the objects of all tasks."""
-    spec = mujoco.MjSpec.from_string(robot_urdf())
+    spec = mujoco.MjSpec.from_string(robot_description())
     _set_options(spec)
     for arm in ARMS:
         _prepare_arm(spec, arm)

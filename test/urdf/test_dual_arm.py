@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
+from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
-from dfm_vla_ros.sim.model import robot_urdf
 from dfm_vla_ros.sim.twin import HOME
 
 # parent origin xyz [m], rpy [rad], lower, upper [rad], velocity [rad/s]
@@ -28,12 +28,12 @@ MASSES_KG = {"base_link": 1.02, "link1": 0.71, "link2": 1.16, "link3": 0.5, "lin
 
 @pytest.fixture(scope="module")
 def urdf() -> ElementTree.Element:
-    return ElementTree.fromstring(robot_urdf())
+    return ElementTree.fromstring(robot_description())
 
 
 @pytest.fixture(scope="module")
 def model() -> mujoco.MjModel:
-    return mujoco.MjSpec.from_string(robot_urdf()).compile()
+    return mujoco.MjSpec.from_string(robot_description()).compile()
 
 
 def rotation(rpy: tuple[float, ...]) -> np.ndarray:
