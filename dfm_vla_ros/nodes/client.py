@@ -95,7 +95,7 @@ class GraphClient:
         ):
             self._keep(topic, kind)
         self._reset = self.node.create_client(ResetTask, "reset_task")
-        self._goals = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
+        self.goals = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
 
     def _keep(self, topic: str, kind: type) -> None:
         self.node.create_subscription(
@@ -118,7 +118,7 @@ class GraphClient:
     def wait_ready(self, timeout_s: float) -> None:
         """Wait until the policy is loaded and the executor knows where the arms are."""
         self.until(self._reset.service_is_ready, timeout_s, "service reset_task")
-        self.until(self._goals.server_is_ready, timeout_s, "action execute_instruction")
+        self.until(self.goals.server_is_ready, timeout_s, "action execute_instruction")
         self.until(
             lambda: self._state("executor_node/status") != ExecutorStatus.WAITING,
             timeout_s,
@@ -144,6 +144,7 @@ class GraphClient:
         Raises:
             GraphSilent: the twin refuses, or does not answer.
         """
+        self.until(self._reset.service_is_ready, timeout_s, "service reset_task")
         answer = self._reset.call_async(ResetTask.Request(task=task, seed=seed))
         self.until(answer.done, timeout_s, "answer of reset_task")
         if not answer.result().success:
@@ -173,7 +174,7 @@ class GraphClient:
             on_feedback(feedback)
 
         goal = ExecuteInstruction.Goal(instruction=instruction, timeout=timeout_s)
-        sent = self._goals.send_goal_async(goal, feedback_callback=take)
+        sent = self.goals.send_goal_async(goal, feedback_callback=take)
         self.until(sent.done, 10.0, "answer to the goal")
         ended = sent.result().get_result_async()
         self.until(ended.done, patience_s, "end of the goal")

@@ -1,0 +1,163 @@
+"""Goals over real DDS, with twin and executor: they flow, end by name, and leave the arms at rest.
+
+One graph for all tests, in this order: the last two kill its processes.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from action_msgs.msg import GoalStatus
+from dfm_vla_ros.action import ExecuteInstruction
+from dfm_vla_ros.msg import ExecutorStatus
+from probe import Graph
+from small import INSTRUCTION
+
+from dfm_vla_ros.nodes.stamps import nanoseconds
+
+Result = ExecuteInstruction.Result
+
+
+@pytest.fixture(scope="module")
+def graph(start_graph: Callable[..., Graph]) -> Graph:
+    made = start_graph("policy_node", "sim_node", "executor_node", policy_node__stale_timeout=1.0)
+    made.client.wait_ready(120.0)
+    made.wait_matched()
+    made.client.reset("place_block", 3)
+    return made
+
+
+def send(graph: Graph, instruction: str = INSTRUCTION, timeout_s: float = 60.0) -> Any:
+    """Return the goal handle."""
+    goal = ExecuteInstruction.Goal(instruction=instruction, timeout=timeout_s)
+    sent = graph.client.goals.send_goal_async(goal)
+    graph.until(sent.done, "answer to the goal")
+    return sent.result()
+
+
+def end(graph: Graph, handle: Any) -> tuple[int, Result]:
+    """Return status and result of a goal."""
+    ended = handle.get_result_async()
+    graph.until(ended.done, "end of the goal")
+    return ended.result().status, ended.result().result
+
+
+def wait_chunks(graph: Graph, count: int) -> None:
+    seen = len(graph.chunks)
+    graph.until(lambda: len(graph.chunks) >= seen + count, f"{count} chunks")
+
+
+def test_that_a_goal_leads_to_chunks_that_say_what_made_them(graph: Graph) -> None:
+    graph.chunks.clear()
+    handle = send(graph, timeout_s=2.0)
+    status, result = end(graph, handle)
+    assert (status, result.error_code) == (GoalStatus.STATUS_ABORTED, Result.TIMEOUT)
+    assert result.chunks == len(graph.chunks) >= 2
+    assert [chunk.chunk_id for chunk in graph.chunks] == list(range(1, result.chunks + 1))
+    stamps = np.array([nanoseconds(chunk.observation_stamp) for chunk in graph.chunks]) * 1e-9
+    assert (np.diff(stamps) > 0.38).all()
+    for chunk in graph.chunks:
+        assert chunk.instruction == INSTRUCTION
+        assert chunk.goal_id == bytes(handle.goal_id.uuid).hex()
+        assert chunk.tokenizer_hash == graph.tokenizer.hash
+        assert len(chunk.checkpoint_hash) == 64
+
+
+def test_that_every_chunk_is_executed(graph: Graph) -> None:
+    graph.until(lambda: graph.executor_status.received >= len(graph.chunks), "count of all chunks")
+    status = graph.executor_status
+    assert status.received == status.executed, status.message
+
+
+def test_that_a_cancelled_goal_makes_no_chunk_more(graph: Graph) -> None:
+    handle = send(graph)
+    wait_chunks(graph, 1)
+    graph.until(handle.cancel_goal_async().done, "answer to the cancel")
+    status, result = end(graph, handle)
+    assert (status, result.error_code) == (GoalStatus.STATUS_CANCELED, Result.CANCELED)
+    graph.until(
+        lambda: graph.executor_status.state == ExecutorStatus.HOLDING, "rest after the cancel"
+    )
+    goal_id = bytes(handle.goal_id.uuid).hex()
+    assert result.chunks == sum(chunk.goal_id == goal_id for chunk in graph.chunks)
+
+
+def test_that_a_newer_goal_takes_over(graph: Graph) -> None:
+    old = send(graph)
+    wait_chunks(graph, 1)
+    new = send(graph, "put the block on the plate")
+    assert end(graph, old)[1].error_code == Result.PREEMPTED
+    wait_chunks(graph, 1)
+    assert graph.chunks[-1].instruction == "put the block on the plate"
+    graph.until(new.cancel_goal_async().done, "answer to the cancel")
+    end(graph, new)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "message"),
+    [("", "0 bytes long"), ("x" * 600, "600 bytes long"), ("qwertz asdf", "no word")],
+)
+def test_that_an_instruction_that_says_nothing_is_refused(
+    graph: Graph, instruction: str, message: str
+) -> None:
+    status, result = end(graph, send(graph, instruction))
+    assert (status, result.error_code) == (GoalStatus.STATUS_ABORTED, Result.BAD_INSTRUCTION)
+    assert message in result.error_msg
+
+
+def test_that_a_goal_whose_cameras_fall_silent_is_aborted_by_name(graph: Graph) -> None:
+    handle = send(graph)
+    wait_chunks(graph, 1)
+    graph.children.stop("sim_node")
+    status, result = end(graph, handle)
+    assert (status, result.error_code) == (GoalStatus.STATUS_ABORTED, Result.STALE_OBSERVATION)
+    assert "third_camera/image_raw is " in result.error_msg
+    assert "allowed is 0.5 s" in result.error_msg
+
+
+def test_that_the_graph_goes_on_with_a_twin_that_was_restarted(graph: Graph) -> None:
+    graph.children.start_node("sim_node", {})
+    graph.client.reset("place_block", 4)
+    handle = send(graph, timeout_s=2.0)
+    assert end(graph, handle)[1].chunks >= 2
+
+
+def positions(graph: Graph) -> np.ndarray:
+    return np.array(graph.measured[-1].position)
+
+
+def wait_still(graph: Graph) -> np.ndarray:
+    """Wait until no joint has moved for 0.3 s; return where they are."""
+
+    def is_still() -> bool:
+        recent = np.array([message.position for message in graph.measured[-30:]])
+        return len(recent) == 30 and float(np.ptp(recent, axis=0).max()) < 2e-3
+
+    graph.measured.clear()
+    graph.until(is_still, "arms at rest")
+    return positions(graph)
+
+
+def test_that_the_arms_come_to_rest_and_hold_when_the_policy_is_killed(graph: Graph) -> None:
+    send(graph)
+    wait_chunks(graph, 2)
+    graph.children.members["policy_node"].signal(signal.SIGKILL)
+    graph.until(
+        lambda: graph.executor_status.state == ExecutorStatus.HOLDING, "an executor that holds"
+    )
+    rest = wait_still(graph)
+    assert np.abs(graph.commanded[-1].velocity).max() == 0.0
+    np.testing.assert_allclose(wait_still(graph), rest, atol=2e-3)
+
+
+def test_that_the_arms_hold_when_the_executor_is_killed_too(graph: Graph) -> None:
+    rest = wait_still(graph)
+    graph.send(graph.chunk(token=60, reference_positions=graph.commanded[-1].position))
+    graph.children.members["executor_node"].signal(signal.SIGKILL)
+    moved = wait_still(graph)
+    assert np.abs(moved[:6] - rest[:6]).max() < 60 * 2e-4
+    np.testing.assert_allclose(wait_still(graph), moved, atol=2e-3)
