@@ -72,7 +72,7 @@ def _declare(node: Node, parameter: Parameter) -> Any:
     except ParameterException as error:
         kind = type(parameter.default).__name__
         raise ParameterError(
-            f"parameter {parameter.name}: {error}; it is a {kind} ({parameter.description})"
+            f"parameter {parameter.name}: {error}; its type is {kind} ({parameter.description})"
         ) from error
 
 
