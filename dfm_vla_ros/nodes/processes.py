@@ -15,7 +15,7 @@ from typing import Any
 
 from dfm_vla_ros.errors import DfmVlaError
 
-PATIENCE_S = 5.0
+PATIENCE_S = 10.0
 """A child that SIGINT has not ended by then is killed."""
 
 

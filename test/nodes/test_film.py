@@ -1,0 +1,53 @@
+"""Frames of a recording: grouped by stamp, cut into episodes, counted."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dfm_vla_ros.nodes.film import NothingRecorded, Recording, image_shares, read_bag
+from dfm_vla_ros.robot.joints import CAMERAS
+
+MS = 1_000_000
+
+
+def status(stamp_ms: int, seed: int, elapsed: float) -> tuple[int, SimpleNamespace]:
+    said = SimpleNamespace(task="t", seed=seed, instruction=f"do {seed}", elapsed=elapsed)
+    return stamp_ms * MS, said
+
+
+def recording(lost: int | None = None) -> Recording:
+    """Ten frames, 50 ms apart; the episode with seed 1 ends at 250 ms."""
+    views = dict.fromkeys(CAMERAS, np.zeros((2, 2, 3), np.uint8))
+    images = {at * MS: views for at in range(0, 500, 50)}
+    if lost is not None:
+        images[lost * MS] = {"third": views["third"]}
+    return Recording([status(0, 1, 2.0), status(250, 2, 0.0)], images)
+
+
+def test_that_a_reset_starts_an_episode() -> None:
+    one, two = recording().episodes([1, 2])
+    assert (one.caption, two.caption) == ("do 1", "do 2")
+    assert [elapsed for elapsed, _ in one.frames] == pytest.approx([2.0, 2.05, 2.1, 2.15, 2.2])
+    assert two.frames[0][0] == 0.0
+
+
+def test_that_what_came_before_the_first_reset_is_left_out() -> None:
+    (only,) = recording().episodes([2])
+    assert only.caption == "do 2"
+
+
+def test_that_a_frame_that_a_camera_missed_is_left_out_and_counted() -> None:
+    made = recording(lost=100)
+    assert len(made.episodes([1])[0].frames) == 4
+    assert image_shares(made) == {"third": 1.0, "left_wrist": 0.9, "right_wrist": 0.9}
+
+
+def test_that_an_empty_bag_is_refused(tmp_path: object) -> None:
+    from dfm_vla_ros.nodes.bag import BagWriter
+
+    BagWriter(tmp_path / "bag").close()
+    with pytest.raises(NothingRecorded, match="0 moments"):
+        read_bag(tmp_path / "bag")
