@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _summarise(
     successes = sum(outcome.success for outcome in outcomes)
     errors = sum(outcome.is_error for outcome in outcomes)
     low, high = wilson(successes, len(outcomes))
-    median_s = sorted(outcome.inference_s for outcome in outcomes)[len(outcomes) // 2]
+    median_s = median(outcome.inference_s for outcome in outcomes)
     print(
         f"{options.task}: {successes}/{len(outcomes)} = {successes / len(outcomes):.0%} "
         f"[{low:.0%}, {high:.0%}]  inference {1e3 * median_s:.0f} ms  {seconds:.0f} s in all"
