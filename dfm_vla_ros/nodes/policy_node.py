@@ -98,8 +98,12 @@ class PolicyNode(Node):
         self._wake.trigger()
 
     def _finish_loading(self) -> None:
-        loading, self._loading = self._loading, None
-        policy: Policy = loading.result()  # raises what loading raised: the process ends with it
+        policy: Policy = self._loading.result()  # raises what loading raised: the process ends
+        if self.get_clock().now().nanoseconds == 0:
+            # A goal taken now would be over as soon as the clock starts.
+            self._set_state(PolicyStatus.LOADING, "use_sim_time is true and /clock is silent")
+            return
+        self._loading = None
         self._status.checkpoint_hash = policy.checkpoint_hash
         self._status.tokenizer_hash = policy.tokenizer.hash
         self._set_state(PolicyStatus.READY, "")
@@ -124,8 +128,8 @@ class PolicyNode(Node):
 
     def _objection(self, instruction: str, timeout_s: float) -> tuple[int, str]:
         """Return why a goal cannot be started, as error code and text."""
-        if self._inference.policy is None:
-            return Result.NOT_READY, "the checkpoint is still loading: wait for status READY"
+        if self._status.state == PolicyStatus.LOADING:
+            return Result.NOT_READY, f"{self._status.message}: wait for status READY"
         size, largest = len(instruction.encode()), self._values["longest_instruction"]
         if not 0 < size <= largest or not instruction.strip():
             return Result.BAD_INSTRUCTION, f"{size} bytes long, allowed is 1 .. {largest}"
