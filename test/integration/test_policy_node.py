@@ -24,7 +24,7 @@ Result = ExecuteInstruction.Result
 
 @pytest.fixture(scope="module")
 def graph(start_graph: Callable[..., Graph]) -> Graph:
-    made = start_graph("policy_node", "sim_node", "executor_node", policy_node__stale_timeout=1.0)
+    made = start_graph("policy_node", "sim_node", "executor_node", policy_node__stale_timeout=3.0)
     made.client.wait_ready(120.0)
     made.wait_matched()
     made.client.reset("place_block", 3)
