@@ -223,6 +223,6 @@ def _readme(config: TrainConfig, step: int, seconds: float, held: float, error: 
     return (
         "# Checkpoint\n\n"
         f"Trained for {step} of {config.steps} steps ({seconds:.0f} s, {config.device}, "
-        f"{config.threads} threads) on {', '.join(config.data)}.\n\n"
+        f"{config.threads} threads) on {', '.join(Path(folder).name for folder in config.data)}.\n\n"
         f"Held-out episodes at t = 0: loss {held:.4f}, median error {error:.2f} bins.\n"
     )
