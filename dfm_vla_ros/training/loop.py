@@ -220,9 +220,10 @@ def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def _readme(config: TrainConfig, step: int, seconds: float, held: float, error: float) -> str:
+    folders = ", ".join(Path(folder).name for folder in config.data)
     return (
         "# Checkpoint\n\n"
         f"Trained for {step} of {config.steps} steps ({seconds:.0f} s, {config.device}, "
-        f"{config.threads} threads) on {', '.join(Path(folder).name for folder in config.data)}.\n\n"
+        f"{config.threads} threads) on {folders}.\n\n"
         f"Held-out episodes at t = 0: loss {held:.4f}, median error {error:.2f} bins.\n"
     )
