@@ -16,6 +16,7 @@ ARGUMENTS = (
         "parameters of all nodes",
     ),
     ("log_level", "info", "debug, info, warn, error or fatal"),
+    ("use_robot_state_publisher", "true", "false: no transforms of the links"),
 )
 
 

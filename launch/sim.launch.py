@@ -1,6 +1,7 @@
 """The twin and robot_state_publisher."""
 
 from launch.actions import DeclareLaunchArgument
+from launch.conditions import IfCondition
 from launch.substitutions import Command, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -18,6 +19,7 @@ ARGUMENTS = (
         "parameters of all nodes",
     ),
     ("log_level", "info", "debug, info, warn, error or fatal"),
+    ("use_robot_state_publisher", "true", "false: no transforms of the links"),
 )
 
 
@@ -47,6 +49,7 @@ def generate_launch_description() -> LaunchDescription:
                 package="robot_state_publisher",
                 executable="robot_state_publisher",
                 parameters=[{"robot_description": description, "use_sim_time": clock}],
+                condition=IfCondition(LaunchConfiguration("use_robot_state_publisher")),
                 **shared,
             ),
         ]
