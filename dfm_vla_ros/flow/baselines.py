@@ -23,7 +23,7 @@ from dfm_vla_ros.flow.masked import (
     RemaskedConfig,
     check_median,
 )
-from dfm_vla_ros.flow.noise import Noise
+from dfm_vla_ros.flow.noise import Draw, Noise
 from dfm_vla_ros.flow.paths import Path
 from dfm_vla_ros.flow.types import Committed, Denoiser, Prediction
 
@@ -78,13 +78,11 @@ class OneStep(Decoder):
     ) -> tuple[Tensor, list[Step]]:
         """Return the source and the only step."""
         refuse_start(start)
-        return self.path.source_tokens(noise.draw()[0]), [Step("one step", 0.0, 1.0)]
+        return self.path.source_tokens(noise.draw().target), [Step("one step", 0.0, 1.0)]
 
-    def advance(
-        self, tokens: Tensor, prediction: Prediction, step: Step, uniforms: Tensor
-    ) -> Advance:
+    def advance(self, tokens: Tensor, prediction: Prediction, step: Step, draw: Draw) -> Advance:
         """Set every token; see `Decoder.advance`."""
-        target = choose(prediction.logits, self.config.choice, uniforms[0])
+        target = choose(prediction.logits, self.config.choice, draw.target)
         return Advance(target, target)
 
 
@@ -160,18 +158,16 @@ class Autoregressive(Decoder):
         """Return the prediction; from a cached denoiser the group's alone, uniform elsewhere."""
         if not isinstance(denoiser, IncrementalDenoiser):
             return super().ask(denoiser, tokens, step, t, prefix)
-        first, last = (int(bound) for bound in step.coefficients)
+        first, last = step.moment
         logits = denoiser.next_logits(tokens, first, last - first, prefix)
         whole = logits.new_zeros((*tokens.shape, self.path.vocabulary))
         whole[:, first:last] = logits
         return Prediction(self.sharpen(whole))
 
-    def advance(
-        self, tokens: Tensor, prediction: Prediction, step: Step, uniforms: Tensor
-    ) -> Advance:
+    def advance(self, tokens: Tensor, prediction: Prediction, step: Step, draw: Draw) -> Advance:
         """Set the group's tokens; see `Decoder.advance`."""
-        first, last = (int(bound) for bound in step.coefficients)
-        target = choose(prediction.logits, self.config.choice, uniforms[0])
+        first, last = step.moment
+        target = choose(prediction.logits, self.config.choice, draw.target)
         decoded = tokens.clone()
         decoded[:, first:last] = target[:, first:last]
         return Advance(decoded, target)

@@ -34,22 +34,25 @@ def choose(logits: Tensor, how: Choice, uniform: Tensor | None = None) -> Tensor
         return logits.argmax(-1)
     cumulative = torch.softmax(logits, -1).cumsum_(-1)
     if how == "median":
-        return lookup(cumulative, 0.5)
-    if uniform is None:
+        half = cumulative.new_full((*cumulative.shape[:-1], 1), 0.5)
+        found = torch.searchsorted(cumulative, half).squeeze(-1)
+    elif uniform is None:
         raise FlowError("a sample needs uniform numbers; give (B, N) of them")
-    return lookup(cumulative, uniform)
+    else:
+        found = lookup(cumulative, uniform)
+    # Only NaN logits lead past the end; whoever made them is told after the last step.
+    return found.clamp_(max=cumulative.shape[-1] - 1)
 
 
-def lookup(cumulative: Tensor, uniform: Tensor | float) -> Tensor:
+def lookup(cumulative: Tensor, uniform: Tensor) -> Tensor:
     """Return the first index where ``cumulative`` reaches ``uniform`` of its last entry.
 
     Args:
         cumulative: (B, N, K) non-decreasing, not necessarily ending at one.
-        uniform: (B, N) in (0, 1], or one number.
+        uniform: (B, N) in (0, 1].
     """
-    wanted = cumulative[..., -1] * uniform
-    found = torch.searchsorted(cumulative, wanted.unsqueeze(-1)).squeeze(-1)
-    return found.clamp_(max=cumulative.shape[-1] - 1)
+    wanted = cumulative[..., -1:] * uniform.unsqueeze(-1)
+    return torch.searchsorted(cumulative, wanted).squeeze(-1)
 
 
 def confidence(logits: Tensor, tokens: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dfm_vla_ros.flow.choice import check_sharpening, confidence, sharpen
 from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.flow.noise import Generators, Noise
+from dfm_vla_ros.flow.noise import Draw, Generators, Noise
 from dfm_vla_ros.flow.paths import Path, check_tokens
 from dfm_vla_ros.flow.types import (
     Committed,
@@ -34,13 +34,13 @@ class Step(NamedTuple):
         kind: Its name in a trace.
         t: Time in [0, 1] that the denoiser is told.
         h: Length of the step, 0 where it has none.
-        coefficients: What the decoder wants to know about it, computed once.
+        moment: What the decoder wants to know about it, computed once.
     """
 
     kind: str
     t: float
     h: float = 0.0
-    coefficients: tuple[float, float] = (0.0, 0.0)
+    moment: Any = None
 
 
 class Advance(NamedTuple):
@@ -128,16 +128,14 @@ class Decoder(abc.ABC):
         """Return the first tokens (B, N) and the steps to do."""
 
     @abc.abstractmethod
-    def advance(
-        self, tokens: Tensor, prediction: Prediction, step: Step, uniforms: Tensor
-    ) -> Advance:
+    def advance(self, tokens: Tensor, prediction: Prediction, step: Step, draw: Draw) -> Advance:
         """Do one step on a prediction: no network, no synchronisation with a GPU.
 
         Args:
             tokens: (B, N).
             prediction: Sharpened logits (B, N, K), and rates where there is a head.
             step: One of those that `begin` returned.
-            uniforms: (3, B, N) in (0, 1].
+            draw: The step's random numbers.
         """
 
     def settled(
@@ -193,6 +191,7 @@ class Decoder(abc.ABC):
                 record.append(_record(step, before, tokens, target, rates, prediction))
             if done is not None and bool(done.all()):
                 break
+        check_answer(prediction.logits)
         return Solution(tokens, evaluations, tuple(record))
 
     def _check_shape(self, shape: tuple[int, int]) -> None:
@@ -202,7 +201,13 @@ class Decoder(abc.ABC):
             raise FlowError(f"{shape[1]} positions for a path of {self.path.positions}")
 
 
-def renoise(path: Path, start: Start, shape: tuple[int, int], uniforms: Tensor) -> Tensor:
+def check_answer(logits: Tensor) -> None:
+    """Raise `FlowError` if the last logits hold NaN; once a solve, for it waits for a GPU."""
+    if bool(logits.isnan().any()):
+        raise FlowError("the denoiser gave NaN logits; its weights or its input are not finite")
+
+
+def renoise(path: Path, start: Start, shape: tuple[int, int], draw: Draw) -> Tensor:
     """Return the start's tokens noised to its t0, (B, N).
 
     Raises:
@@ -212,7 +217,7 @@ def renoise(path: Path, start: Start, shape: tuple[int, int], uniforms: Tensor) 
     if tokens.shape != torch.Size(shape):
         raise FlowError(f"start tokens are {tuple(tokens.shape)}; {tuple(shape)} is decoded")
     t = torch.full(shape[:1], float(t0), device=path.device)
-    return path.corrupt(tokens.to(path.device), t, uniforms)
+    return path.corrupt(tokens.to(path.device), t, (draw.target, draw.place))
 
 
 def _record(

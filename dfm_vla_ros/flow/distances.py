@@ -71,6 +71,9 @@ class OrderedDistance(Distance):
 
     Raises:
         FlowError: If the values are not finite and strictly rising, or a size is out of range.
+
+    Attributes:
+        scaled: s v, (K,) or (N, K).
     """
 
     ordered = True
@@ -94,6 +97,19 @@ class OrderedDistance(Distance):
     def table(self) -> Tensor:
         """The scaled values."""
         return self.scaled
+
+    def even_gaps(self) -> Tensor | None:
+        """Return s |v_i - v_j| by i - j = 1 - K..K - 1, (2 K - 1,) fp64; None if uneven.
+
+        With equally spaced values every row is a window of this line.
+        """
+        if self.positions is not None:
+            return None
+        steps = self.scaled.double().diff()
+        if float(steps.max() - steps.min()) > 1e-4 * float(steps.mean()):
+            return None
+        ids = torch.arange(1 - self.vocabulary, self.vocabulary, device=steps.device)
+        return ids.abs() * steps.mean()
 
     def rows(self, tokens: Tensor) -> Tensor:
         """Return s |v_y - v_token|, (B, N) -> (B, N, K)."""
@@ -130,7 +146,8 @@ class MatrixDistance(Distance):
 
     def rows(self, tokens: Tensor) -> Tensor:
         """Return d(y, token), (B, N) -> (B, N, K)."""
-        return self.transposed[tokens]
+        rows = self.transposed.index_select(0, tokens.flatten())
+        return rows.view(*tokens.shape, self.vocabulary)
 
 
 class EmbeddingDistance(Distance):

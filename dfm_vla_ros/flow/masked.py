@@ -8,6 +8,7 @@ The source is one extra token MASK = K; a denoiser takes tokens 0..K and gives l
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from dfm_vla_ros.flow.choice import Choice, check_choice, choose, confidence
 from dfm_vla_ros.flow.decoding import Advance, Decoder, Sharpening, Start, Step, renoise
 from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.flow.noise import Noise
+from dfm_vla_ros.flow.noise import Draw, Noise
 from dfm_vla_ros.flow.paths import CPU, Path, broadcast_time, check_tokens
 from dfm_vla_ros.flow.schedules import CosineSchedule, MixtureSchedule
 from dfm_vla_ros.flow.types import Committed, Prediction
@@ -78,22 +79,26 @@ class MaskedPath(Path):
         rates = hazard.new_zeros((*x1.shape, self.vocabulary + 1))
         return rates.scatter_(-1, x1.unsqueeze(-1), hazard)
 
-    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Tensor) -> Tensor:
+    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Sequence[Tensor]) -> Tensor:
         """Return x_1 with probability kappa_t, else MASK, (B, N)."""
         check_tokens(x1, self)
         kappa = self.schedule.kappa(broadcast_time(t, x1)).squeeze(-1)
         return x1.where(uniforms[0] <= kappa, self.mask_token)
 
-    def coefficients(self, t: float) -> tuple[float, float]:
-        """Return w_t and kappa_t."""
-        time = torch.tensor(t, dtype=torch.float64)
-        return float(self.schedule.hazard(time)), float(self.schedule.kappa(time))
+    def kappa(self, t: float) -> float:
+        """Return kappa_t, the share of tokens that are not MASK."""
+        return float(self.schedule.kappa(torch.tensor(t, dtype=torch.float64)))
 
-    def transition(
-        self, x: Tensor, x1: Tensor, coefficients: tuple[float, float], uniform: Tensor
+    def moment(self, t: float) -> float:
+        """Return w_t."""
+        return float(self.schedule.hazard(torch.tensor(t, dtype=torch.float64)))
+
+    def move(
+        self, x: Tensor, x1: Tensor, moment: float, h: float, draw: Draw
     ) -> tuple[Tensor, Tensor]:
-        """Return w_t where x is MASK, and x_1, both (B, N)."""
-        return (x == self.mask_token) * coefficients[0], x1
+        """Unmask at the rate w_t; see `Path.move`."""
+        rates = (x == self.mask_token) * moment
+        return torch.where(draw.clock < rates * h, x1, x), rates
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ class Masked(Decoder):
         self.config = config or MaskedConfig()
         super().__init__(path, self.config)
         check_median(path, self.config.choice)
-        kappas = [path.coefficients(k / self.config.steps)[1] for k in range(self.config.steps)]
+        kappas = [path.kappa(k / self.config.steps) for k in range(self.config.steps)]
         self.steps = [
             Step("unmasking", k / self.config.steps, 1.0 / self.config.steps, (kappa, following))
             for k, (kappa, following) in enumerate(zip(kappas, [*kappas[1:], 1.0], strict=True))
@@ -152,21 +157,19 @@ class Masked(Decoder):
         self, shape: tuple[int, int], noise: Noise, start: Start | None, fixed: Committed | None
     ) -> tuple[Tensor, list[Step]]:
         """Return MASK everywhere, or the start masked to its t0, and the steps left."""
-        uniforms = noise.draw()
+        draw = noise.draw()
         if start is None:
-            return self.path.source_tokens(uniforms[0]), self.steps
+            return self.path.source_tokens(draw.target), self.steps
         # At least one step, so that nothing stays masked.
         later = [step for step in self.steps if step.t >= start[1]] or self.steps[-1:]
-        return renoise(self.path, start, shape, uniforms), later
+        return renoise(self.path, start, shape, draw), later
 
-    def advance(
-        self, tokens: Tensor, prediction: Prediction, step: Step, uniforms: Tensor
-    ) -> Advance:
+    def advance(self, tokens: Tensor, prediction: Prediction, step: Step, draw: Draw) -> Advance:
         """Unmask as many as the schedule says; see `Decoder.advance`."""
         masked = tokens == self.path.mask_token
-        target = choose(prediction.logits, self.config.choice, uniforms[0])
-        score = self._score(prediction.logits, target, step, uniforms[1])
-        kappa, following = step.coefficients
+        target = choose(prediction.logits, self.config.choice, draw.target)
+        score = self._score(prediction.logits, target, step, draw.place)
+        kappa, following = step.moment
         # Of those masked now, the share that the schedule still masks afterwards.
         left = masked.sum(-1, keepdim=True) * ((1.0 - following) / (1.0 - kappa))
         keep = masked.sum(-1, keepdim=True) - left.round()
@@ -237,27 +240,25 @@ class Remasked(Decoder):
         self, shape: tuple[int, int], noise: Noise, start: Start | None, fixed: Committed | None
     ) -> tuple[Tensor, list[Step]]:
         """Return MASK everywhere, or the start masked to its t0, and the steps left."""
-        uniforms = noise.draw()
+        draw = noise.draw()
         if start is None:
-            return self.path.source_tokens(uniforms[0]), self.steps
+            return self.path.source_tokens(draw.target), self.steps
         t0 = float(start[1])
         later = [k / self.config.steps for k in range(self.config.steps + 1)]
         steps = self._steps([t0, *(time for time in later if time > t0)])
-        return renoise(self.path, start, shape, uniforms), steps or self.steps[-1:]
+        return renoise(self.path, start, shape, draw), steps or self.steps[-1:]
 
-    def advance(
-        self, tokens: Tensor, prediction: Prediction, step: Step, uniforms: Tensor
-    ) -> Advance:
+    def advance(self, tokens: Tensor, prediction: Prediction, step: Step, draw: Draw) -> Advance:
         """Unmask and re-mask each position on its own; see `Decoder.advance`."""
-        unmask, remask = step.coefficients
+        unmask, remask = step.moment
         masked = tokens == self.path.mask_token
-        target = choose(prediction.logits, self.config.choice, uniforms[0])
-        revealed = target.where(uniforms[1] <= unmask, self.path.mask_token)
-        kept = tokens.masked_fill(uniforms[1] <= remask, self.path.mask_token)
+        target = choose(prediction.logits, self.config.choice, draw.target)
+        revealed = target.where(draw.place <= unmask, self.path.mask_token)
+        kept = tokens.masked_fill(draw.place <= remask, self.path.mask_token)
         return Advance(torch.where(masked, revealed, kept), target)
 
     def _steps(self, grid: list[float]) -> list[Step]:
-        kappas = [self.path.coefficients(t)[1] for t in grid]
+        kappas = [self.path.kappa(t) for t in grid]
         return [
             Step("re-masking", grid[k], grid[k + 1] - grid[k], self._chances(*kappas[k : k + 2]))
             for k in range(len(grid) - 1)

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from dfm_vla_ros.flow.choice import lookup
-from dfm_vla_ros.flow.distances import Distance
+from dfm_vla_ros.flow.distances import Distance, OrderedDistance
 from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.flow.noise import Draw
 from dfm_vla_ros.flow.schedules import LinearSchedule, MetricSchedule, MixtureSchedule
 
 CPU = torch.device("cpu")
@@ -57,20 +59,21 @@ class Path(abc.ABC):
         """
 
     @abc.abstractmethod
-    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Tensor) -> Tensor:
-        """Return x_t ~ p_t(. | x_1) from (at least 2, B, N) uniforms in (0, 1]."""
+    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Sequence[Tensor]) -> Tensor:
+        """Return x_t ~ p_t(. | x_1) from two (B, N) of uniforms in (0, 1]."""
 
     @abc.abstractmethod
-    def coefficients(self, t: float) -> tuple[float, float]:
-        """Return the numbers of time t that `transition` needs, computed once a grid."""
+    def moment(self, t: float) -> Any:
+        """Return what `move` needs to know about time t, computed once a grid."""
 
     @abc.abstractmethod
-    def transition(
-        self, x: Tensor, x1: Tensor, coefficients: tuple[float, float], uniform: Tensor
+    def move(
+        self, x: Tensor, x1: Tensor, moment: Any, h: float, draw: Draw
     ) -> tuple[Tensor, Tensor]:
-        """Return the rate of leaving x and where a jump would go, both (B, N).
+        """Return x after an Euler step of length h towards x_1, and its rates of leaving, (B, N).
 
-        The same law as `rates`, in as few operations as possible.
+        With lambda the sum of `rates`, x jumps with probability 1 - exp(-h lambda) to
+        y ~ rates / lambda. The same law as `rates`, in as few operations as possible.
         """
 
     def sample(self, x1: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -94,6 +97,34 @@ class Path(abc.ABC):
         if self.sizes is None:
             return None
         return torch.arange(self.vocabulary, device=self.device) >= self.sizes.unsqueeze(-1)
+
+
+class EvenRows(NamedTuple):
+    """Rows of a metric path at one time where tokens are equally spaced.
+
+    Attributes:
+        gap: (K, K) view of 2 K - 1 numbers: row K - 1 - z holds d(., z).
+        weight: The same of exp(-beta_t d).
+        factor: (K,) beta'_t over the normaliser of each z.
+    """
+
+    gap: Tensor
+    weight: Tensor
+    factor: Tensor
+
+
+class MetricMoment(NamedTuple):
+    """A metric path at one time.
+
+    Attributes:
+        beta: beta_t.
+        derivative: d beta_t / dt.
+        even: Ready rows for equally spaced tokens, None for other distances.
+    """
+
+    beta: float
+    derivative: float
+    even: EvenRows | None = None
 
 
 @dataclass(frozen=True)
@@ -135,30 +166,66 @@ class MetricPath(Path):
         t = broadcast_time(t, x1)
         return self.log_prob(x1, t.squeeze(-1)).exp() * self.schedule.derivative(t) * gain
 
-    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Tensor) -> Tensor:
+    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Sequence[Tensor]) -> Tensor:
         """Return x_t ~ p_t(. | x_1), (B, N)."""
         return lookup(torch.softmax(self._energy(x1, t), -1).cumsum_(-1), uniforms[0])
 
-    def coefficients(self, t: float) -> tuple[float, float]:
-        """Return beta_t and its derivative."""
+    def moment(self, t: float) -> MetricMoment:
+        """Return beta_t, its derivative and, for equally spaced tokens, ready rows."""
         time = torch.tensor(t, dtype=torch.float64)
-        return float(self.schedule.beta(time)), float(self.schedule.derivative(time))
+        beta = float(self.schedule.beta(time))
+        derivative = float(self.schedule.derivative(time))
+        if not isinstance(self.distance, OrderedDistance):
+            return MetricMoment(beta, derivative)
+        gaps = self.distance.even_gaps()
+        even = None if gaps is None else self._even_rows(gaps, beta, derivative)
+        return MetricMoment(beta, derivative, even)
 
-    def transition(
-        self, x: Tensor, x1: Tensor, coefficients: tuple[float, float], uniform: Tensor
+    def move(
+        self, x: Tensor, x1: Tensor, moment: MetricMoment, h: float, draw: Draw
     ) -> tuple[Tensor, Tensor]:
-        """Return sum_y u_t(y, x | x_1) and y ~ u_t(., x | x_1), both (B, N)."""
-        beta, derivative = coefficients
-        distance = self.distance.rows(x1)
-        energy = distance * -beta
+        """Jump to a token nearer to x_1 or stay; see `Path.move`.
+
+        Every operation counts: at batch 1 they, not the arithmetic, are the solver's time.
+        """
+        if moment.even is None:
+            cumulative, rates = self._general(x, x1, moment)
+        else:
+            cumulative, rates = self._even(x, x1, moment.even)
+        return torch.where(draw.clock < rates * h, lookup(cumulative, draw.place), x), rates
+
+    def _general(self, x: Tensor, x1: Tensor, moment: MetricMoment) -> tuple[Tensor, Tensor]:
+        """Return running sums of p_t(y) [d(x, x_1) - d(y, x_1)]_+, (B, N, K), and rates."""
+        gap = self.distance.rows(x1)
+        energy = gap * -moment.beta
         if self._outside is not None:
             energy.masked_fill_(self._outside, -math.inf)
         # softmax, not exp: torch's exp is four times slower where it underflows, as it does here.
         prob = torch.softmax(energy, -1)
-        here = distance.gather(-1, x.unsqueeze(-1))
-        gain = torch.sub(here, distance, out=distance).clamp_min_(0.0)
+        here = gap.gather(-1, x.unsqueeze(-1))
+        gain = torch.sub(here, gap, out=gap).clamp_min_(0.0)
         cumulative = prob.mul_(gain).cumsum_(-1)
-        return cumulative[..., -1] * derivative, lookup(cumulative, uniform)
+        return cumulative, cumulative[..., -1] * moment.derivative
+
+    def _even(self, x: Tensor, x1: Tensor, rows: EvenRows) -> tuple[Tensor, Tensor]:
+        """Do the same with ready rows; the sums lack the normaliser, which cancels."""
+        flat = x1.flatten()
+        index = torch.rsub(flat, self.vocabulary - 1)
+        shape = (*x1.shape, self.vocabulary)
+        gap = rows.gap.index_select(0, index).view(shape)
+        weight = rows.weight.index_select(0, index).view(shape)
+        here = gap.gather(-1, x.unsqueeze(-1))
+        gain = torch.sub(here, gap, out=gap).clamp_min_(0.0)
+        cumulative = weight.mul_(gain).cumsum_(-1)
+        return cumulative, cumulative[..., -1] * rows.factor.index_select(0, flat).view_as(x1)
+
+    def _even_rows(self, gaps: Tensor, beta: float, derivative: float) -> EvenRows:
+        weight = torch.exp(-beta * gaps)
+        # Row K - 1 - z is that of z: flipped, the sums of the windows are in the order of z.
+        normaliser = weight.unfold(0, self.vocabulary, 1).sum(-1).flip(0)
+        dtype = self.distance.table.dtype
+        gap, weight = (line.to(dtype).unfold(0, self.vocabulary, 1) for line in (gaps, weight))
+        return EvenRows(gap, weight, (derivative / normaliser).to(dtype))
 
     def _energy(self, x1: Tensor, t: Tensor) -> Tensor:
         """Return -beta_t d(., x_1), -inf where a position has no such token."""
@@ -220,21 +287,22 @@ class MixturePath(Path):
         rates = hazard.new_zeros((*x1.shape, self.vocabulary))
         return rates.scatter_(-1, x1.unsqueeze(-1), hazard)
 
-    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Tensor) -> Tensor:
+    def corrupt(self, x1: Tensor, t: Tensor, uniforms: Sequence[Tensor]) -> Tensor:
         """Return x_1 with probability kappa_t, else a uniform token, (B, N)."""
         check_tokens(x1, self)
         kappa = self.schedule.kappa(broadcast_time(t, x1)).squeeze(-1)
         return torch.where(uniforms[0] <= kappa, x1, self.source_tokens(uniforms[1]))
 
-    def coefficients(self, t: float) -> tuple[float, float]:
-        """Return w_t (and a zero that nobody reads)."""
-        return float(self.schedule.hazard(torch.tensor(t, dtype=torch.float64))), 0.0
+    def moment(self, t: float) -> float:
+        """Return w_t."""
+        return float(self.schedule.hazard(torch.tensor(t, dtype=torch.float64)))
 
-    def transition(
-        self, x: Tensor, x1: Tensor, coefficients: tuple[float, float], uniform: Tensor
+    def move(
+        self, x: Tensor, x1: Tensor, moment: float, h: float, draw: Draw
     ) -> tuple[Tensor, Tensor]:
-        """Return w_t where x differs from x_1, and x_1, both (B, N)."""
-        return (x != x1) * coefficients[0], x1
+        """Jump to x_1 at the rate w_t where x differs from it; see `Path.move`."""
+        rates = (x != x1) * moment
+        return torch.where(draw.clock < rates * h, x1, x), rates
 
 
 def broadcast_time(t: Tensor, x1: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor
 from dfm_vla_ros.flow.choice import Choice, check_choice, choose
 from dfm_vla_ros.flow.decoding import Advance, Decoder, Sharpening, Start, Step, renoise
 from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.flow.noise import Noise
+from dfm_vla_ros.flow.noise import Draw, Noise
 from dfm_vla_ros.flow.paths import MixturePath, Path
 from dfm_vla_ros.flow.types import Committed, Denoiser, Prediction
 
@@ -106,15 +106,15 @@ class Solver(Decoder):
         self, shape: tuple[int, int], noise: Noise, start: Start | None, fixed: Committed | None
     ) -> tuple[Tensor, list[Step]]:
         """Return noise and all steps, or the re-noised start and the steps after its t0."""
-        uniforms = noise.draw()
+        draw = noise.draw()
         if start is None:
-            return self.path.source_tokens(uniforms[0]), self.steps
+            return self.path.source_tokens(draw.target), self.steps
         t0 = float(start[1])
         later = [time for time in self.config.refinement_grid() if time > t0]
         steps = self._steps([t0, *later])
         if not steps:
             raise FlowError(f"start at t0 = {t0} leaves no step; lower t0 or add validation")
-        return renoise(self.path, start, shape, uniforms), steps
+        return renoise(self.path, start, shape, draw), steps
 
     def ask(
         self, denoiser: Denoiser, tokens: Tensor, step: Step, t: Tensor, prefix: Any
@@ -125,24 +125,20 @@ class Solver(Decoder):
             raise FlowError("a velocity head's rates belong to a MixturePath; give the solver one")
         return prediction
 
-    def advance(
-        self, tokens: Tensor, prediction: Prediction, step: Step, uniforms: Tensor
-    ) -> Advance:
+    def advance(self, tokens: Tensor, prediction: Prediction, step: Step, draw: Draw) -> Advance:
         """Do one step of refinement or validation; see `Decoder.advance`."""
         if step.kind == VALIDATION:
-            target = choose(prediction.logits, self.config.validation, uniforms[0])
+            target = choose(prediction.logits, self.config.validation, draw.target)
             return Advance(target, target)
         if prediction.rates is None:
-            target = choose(prediction.logits, self.config.target, uniforms[0])
-            rates, destination = self.path.transition(
-                tokens, target, step.coefficients, uniforms[2]
-            )
-        else:
-            others = prediction.logits.scatter(-1, tokens.unsqueeze(-1), -math.inf)
-            target = destination = choose(others, self.config.target, uniforms[0])
-            rates = prediction.rates
-        jump = uniforms[1] <= -torch.expm1(rates * -step.h)
-        return Advance(torch.where(jump, destination, tokens), target, rates)
+            target = choose(prediction.logits, self.config.target, draw.target)
+            moved, rates = self.path.move(tokens, target, step.moment, step.h, draw)
+            return Advance(moved, target, rates)
+        others = prediction.logits.scatter(-1, tokens.unsqueeze(-1), -math.inf)
+        target = choose(others, self.config.target, draw.target)
+        # An exponential clock rings within h with probability 1 - exp(-h lambda).
+        jump = draw.clock < prediction.rates * step.h
+        return Advance(torch.where(jump, target, tokens), target, prediction.rates)
 
     def settled(
         self, before: Tensor, target: Tensor, prediction: Prediction, fixed: Committed | None
@@ -160,7 +156,7 @@ class Solver(Decoder):
     def _steps(self, grid: list[float]) -> list[Step]:
         """Return the refinement steps between the grid's times, then validation."""
         refinement = [
-            Step(REFINEMENT, t, following - t, self.path.coefficients(t))
+            Step(REFINEMENT, t, following - t, self.path.moment(t))
             for t, following in itertools.pairwise(grid)
         ]
         count, last = self.config.validation_steps, grid[-1]

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ CPU = torch.device("cpu")
 
 def stream(generators: Generators, shape: tuple[int, int], steps: int = 2 * BLOCK + 3) -> Tensor:
     noise = Noise(generators, shape, CPU)
-    return torch.stack([noise.draw() for _ in range(steps)])
+    return torch.stack([torch.stack(noise.draw()[:2]) for _ in range(steps)])
 
 
 def test_that_a_seed_gives_the_same_numbers_in_any_batch() -> None:
@@ -26,6 +28,13 @@ def test_that_numbers_are_uniform_and_never_zero() -> None:
     assert 0.999 < numbers.max() <= 1.0
     histogram = torch.histc(numbers, 10, 0.0, 1.0) / numbers.numel()
     torch.testing.assert_close(histogram, torch.full((10,), 0.1), atol=0.005, rtol=0.0)
+
+
+def test_that_a_clock_rings_within_h_with_probability_one_minus_exp_of_minus_h() -> None:
+    clock = Noise(list(range(20)), (20, 5000), CPU).draw().clock
+    assert clock.min() >= 0.0
+    for h in (0.1, 1.0, 3.0):
+        assert (clock < h).float().mean().item() == pytest.approx(1 - math.exp(-h), abs=0.01)
 
 
 def test_that_one_generator_for_the_batch_repeats_itself() -> None:

@@ -20,6 +20,7 @@ from dfm_vla_ros.flow import (
     per_position,
 )
 from dfm_vla_ros.flow.masked import MaskedPath
+from dfm_vla_ros.flow.noise import Draw
 
 K = 6
 PATHS = {
@@ -132,19 +133,37 @@ def test_that_samples_follow_the_density_also_with_a_time_for_each_position(
     assert float((seen - expected).abs().max()) < 4 * 0.5 / math.sqrt(many)
 
 
-@pytest.mark.parametrize("name", ["ordered", "embedding", "linear", "masked"])
-def test_that_the_solvers_transition_has_the_law_of_the_rates(name: str) -> None:
+PATHS["uneven"] = MetricPath(OrderedDistance([0.0, 0.1, 0.15, 0.5, 0.7, 1.0], scale=4.0))
+
+
+@pytest.mark.parametrize("name", ["ordered", "uneven", "embedding", "linear", "masked"])
+@pytest.mark.parametrize(("x", "x1"), [(0, 4), (5, 1), (2, 2)])
+def test_that_a_move_has_the_law_of_the_rates(name: str, x: int, x1: int) -> None:
     path, t, many = PATHS[name], 0.4, 10_000
-    for x, x1 in ((0, 4), (5, 1), (2, 2)):
-        current, target = torch.full((many, 1), x), torch.full((many, 1), x1)
-        # Evenly spread uniforms: the histogram of destinations is exact to 1 / many.
-        uniform = ((torch.arange(many) + 0.5) / many).unsqueeze(-1)
-        rate, destination = path.transition(current, target, path.coefficients(t), uniform)
-        rates = path.rates(current[:1], target[:1], torch.tensor([t]))[0, 0]
-        torch.testing.assert_close(rate[0, 0], rates.sum())
-        if rates.sum() > 0:
-            seen = torch.bincount(destination[:, 0], minlength=len(rates)) / many
-            assert float((seen - rates / rates.sum()).abs().max()) < 2 / many
+    current, target = torch.full((many, 1), x), torch.full((many, 1), x1)
+    even = ((torch.arange(many) + 0.5) / many).unsqueeze(-1)
+    expected = path.rates(current[:1], target[:1], torch.tensor([t]))[0, 0]
+    # Clocks that ring at once and evenly spread places: destinations exact to 1 / many.
+    draw = Draw(target=even, place=even, clock=torch.zeros(many, 1))
+    moved, rates = path.move(current, target, path.moment(t), 0.1, draw)
+    torch.testing.assert_close(rates[0, 0], expected.sum())
+    if expected.sum() == 0:
+        assert torch.equal(moved, current)
+    else:
+        seen = torch.bincount(moved[:, 0], minlength=len(expected)) / many
+        assert float((seen - expected / expected.sum()).abs().max()) < 2 / many
+    # Evenly spread clocks: the share that jumps, exact to 1 / many.
+    moved, _ = path.move(current, target, path.moment(t), 0.1, draw._replace(clock=-even.log()))
+    share = float((moved != current).float().mean())
+    assert share == pytest.approx(1.0 - math.exp(-0.1 * float(expected.sum())), abs=2 / many)
+
+
+def test_that_the_first_moment_has_finite_rates_towards_the_target() -> None:
+    path = PATHS["ordered"]
+    x, x1 = torch.tensor([[0, 3]]), torch.tensor([[5, 3]])
+    draw = Draw(*(torch.full((1, 2), 0.5) for _ in range(3)))
+    rates = path.move(x, x1, path.moment(0.0), 1.0 / 16, draw)[1]
+    torch.testing.assert_close(rates, path.rates(x, x1, torch.zeros(1)).sum(-1))
 
 
 def test_that_a_position_never_gets_a_token_that_it_lacks(generator: torch.Generator) -> None:

@@ -20,12 +20,17 @@ from dfm_vla_ros.flow import (
     decoding,
     per_position,
 )
+from dfm_vla_ros.flow.noise import Draw, Noise
 
 K, N = 16, 6
 METRIC = MetricPath(OrderedDistance(torch.linspace(0.0, 1.0, K), scale=8.0))
 MIXTURE = MixturePath(K)
 both_paths = pytest.mark.parametrize("path", [METRIC, MIXTURE], ids=["metric", "mixture"])
 every_choice = pytest.mark.parametrize("target", ["median", "argmax", "sample"])
+
+
+def draw(batch: int, count: int) -> Draw:
+    return Noise([0] * batch if batch < 10 else None, (batch, count), torch.device("cpu")).draw()
 
 
 def vague(tokens: Tensor, t: Tensor, prefix: Any) -> Tensor:
@@ -81,9 +86,9 @@ def test_that_a_token_jumps_with_probability_one_minus_exp_of_minus_h_lambda(pat
     start, answer, many = 12, 3, 20_000
     grid = (0.3, 0.35)
     solver = Solver(path, SolverConfig(1, 0, target="argmax", time_grid=grid))
-    tokens, uniforms = torch.full((many, 1), start), torch.rand(3, many, 1)
+    tokens, numbers = torch.full((many, 1), start), draw(many, 1)
     logits = certain_of(torch.tensor([[answer]]))(tokens, None, None)
-    moved = solver.advance(tokens, Prediction(logits), solver.steps[0], uniforms).tokens != start
+    moved = solver.advance(tokens, Prediction(logits), solver.steps[0], numbers).tokens != start
     where = torch.tensor([[start]]), torch.tensor([[answer]]), torch.tensor([0.3])
     expected = 1.0 - math.exp(-0.05 * float(path.rates(*where).sum()))
     assert 0.05 < expected < 0.95
@@ -97,7 +102,7 @@ def test_that_a_head_jumps_at_its_own_rate_to_another_token() -> None:
     logits = torch.zeros(many, 1, K)
     logits[..., 5] = 50.0  # masked out, for a replacement is another token
     prediction = Prediction(logits, torch.full((many, 1), rate))
-    after = solver.advance(tokens, prediction, solver.steps[0], torch.rand(3, many, 1)).tokens
+    after = solver.advance(tokens, prediction, solver.steps[0], draw(many, 1)).tokens
     moved = after != 5
     assert moved.float().mean().item() == pytest.approx(1 - math.exp(-0.9), abs=0.015)
     shares = torch.bincount(after[moved], minlength=K) / moved.sum()
@@ -111,7 +116,7 @@ def test_that_a_token_that_equals_its_target_stays(path: Path) -> None:
     solver = Solver(path, config)
     for step in solver.steps:
         logits = certain_of(answer)(answer, None, None)
-        moved = solver.advance(answer, Prediction(logits), step, torch.rand(3, 1, N))
+        moved = solver.advance(answer, Prediction(logits), step, draw(1, N))
         assert torch.equal(moved.tokens, answer)
         assert float(moved.rates.max()) == 0.0
 
@@ -317,6 +322,10 @@ UNORDERED = MetricPath(MatrixDistance(torch.ones(K, K).fill_diagonal_(0.0)))
         (
             lambda: Solver(METRIC)(lambda x, t, p: torch.zeros(1, N, K + 1), (1, N)),
             r"gave logits of shape \(1, 6, 17\); \(1, 6, 16\) is needed",
+        ),
+        (
+            lambda: Solver(METRIC)(lambda x, t, p: torch.full((1, N, K), math.nan), (1, N)),
+            "the denoiser gave NaN logits",
         ),
         (
             lambda: Solver(METRIC)(
