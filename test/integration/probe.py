@@ -106,18 +106,18 @@ class Graph:
         """Serve callbacks until ``condition`` holds, or fail."""
         self.client.until(condition, timeout_s, what)
 
-    def wait_matched(self) -> None:
-        """Wait until a chunk sent now would arrive, and a trajectory be seen."""
-        self.until(
-            lambda: (
+    def wait_matched(self, policies: int = 0) -> None:
+        """Wait until a chunk sent now would arrive, and a chunk or a trajectory be seen."""
+        topics = [f"{arm}_arm_controller/joint_trajectory" for arm in ARMS]
+
+        def is_matched() -> bool:
+            return (
                 self.node.count_subscribers("action_chunk") >= 2
-                and all(
-                    self.node.count_publishers(f"{arm}_arm_controller/joint_trajectory")
-                    for arm in ARMS
-                )
-            ),
-            "matching endpoints",
-        )
+                and self.node.count_publishers("action_chunk") >= 1 + policies
+                and all(self.node.count_publishers(topic) for topic in topics)
+            )
+
+        self.until(is_matched, "matching endpoints")
 
     def close(self) -> None:
         """End everything."""
