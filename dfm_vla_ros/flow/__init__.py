@@ -8,11 +8,11 @@ from dfm_vla_ros.flow.distances import (
     EmbeddingDistance,
     MatrixDistance,
     OrderedDistance,
-    per_position,
 )
 from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.flow.losses import cross_entropy, head_log_rates, head_rate_loss, mixture_kl
-from dfm_vla_ros.flow.paths import MetricPath, MixturePath, Path
+from dfm_vla_ros.flow.paths import MaskedPath, MetricPath, MixturePath, Path
+from dfm_vla_ros.flow.positions import per_position
 from dfm_vla_ros.flow.schedules import (
     CosineSchedule,
     LinearSchedule,
@@ -30,6 +30,7 @@ __all__ = [
     "EmbeddingDistance",
     "FlowError",
     "LinearSchedule",
+    "MaskedPath",
     "MatrixDistance",
     "MetricPath",
     "MetricSchedule",

@@ -18,13 +18,12 @@ from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.flow.masked import (
     Masked,
     MaskedConfig,
-    MaskedPath,
     Remasked,
     RemaskedConfig,
     check_median,
 )
 from dfm_vla_ros.flow.noise import Draw, Noise
-from dfm_vla_ros.flow.paths import Path
+from dfm_vla_ros.flow.paths import MaskedPath, Path
 from dfm_vla_ros.flow.types import Committed, Denoiser, Prediction
 
 __all__ = [

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.flow.paths import broadcast_time
+from dfm_vla_ros.flow.path import broadcast_time
 from dfm_vla_ros.flow.schedules import MixtureSchedule
 
 
