@@ -19,8 +19,8 @@ lint: setup ## Check style and the import rules.
 	@.venv/bin/ruff format --check .
 	@.venv/bin/lint-imports
 
-bench: setup ## Measure speed.
-	@.venv/bin/dfm-vla bench $(ARGS)
+bench: setup ## Measure the graph's latency (ARGS=twin, ARGS=flow: other benchmarks).
+	@.venv/bin/dfm-vla bench $(or $(ARGS),latency)
 
 clean: ## Remove .venv and everything built.
 	@rm -rf .venv build install log out .pytest_cache .ruff_cache .import_linter_cache .hypothesis
