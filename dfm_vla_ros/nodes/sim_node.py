@@ -208,8 +208,9 @@ class SimNode(Node):
         for camera in PUBLISHED_CAMERAS:
             fill(self._images[camera], views[camera])
             self._images[camera].header.stamp = self._infos[camera].header.stamp = stamp
-            self._info_topics[camera].publish(self._infos[camera])
             self._image_topics[camera].publish(self._images[camera])
+        for camera in PUBLISHED_CAMERAS:  # nobody waits for these
+            self._info_topics[camera].publish(self._infos[camera])
 
     def _publish_status(self) -> None:
         status = self._twin.status()
