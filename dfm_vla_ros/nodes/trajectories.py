@@ -15,7 +15,7 @@ from dfm_vla_ros.robot.reference import Trajectory
 
 
 class TrajectoryMalformed(DfmVlaError):
-    """A message whose points do not agree in size."""
+    """A message whose points do not agree in size or hold what is not followed."""
 
 
 def doubles(values: NDArray[np.float64]) -> array:
@@ -42,13 +42,20 @@ def from_message(message: JointTrajectory) -> Trajectory:
     """Return the trajectory in a message.
 
     Raises:
-        TrajectoryMalformed: points are missing, or some have other sizes than the joint names.
+        TrajectoryMalformed: points are missing, some have other sizes than the joint names, or
+            some have accelerations or efforts.
     """
     joints, points = len(message.joint_names), message.points
     if not points:
         raise TrajectoryMalformed("the trajectory has no points")
     with_velocities = len(points[0].velocities) > 0
     for index, point in enumerate(points):
+        for field in ("accelerations", "effort"):
+            if len(getattr(point, field)):
+                raise TrajectoryMalformed(
+                    f"point {index} has {field}, which this controller does not follow; leave "
+                    f"{field} empty"
+                )
         sizes = (len(point.positions), len(point.velocities))
         if sizes != (joints, joints if with_velocities else 0):
             raise TrajectoryMalformed(

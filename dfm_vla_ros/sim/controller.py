@@ -1,8 +1,9 @@
 """The twin's trajectory controller: what ros2_controllers' joint_trajectory_controller does.
 
 Branch jazzy, with ``interpolate_from_desired_state: true`` and the other parameters at their
-defaults. Stricter than the original in two things: duplicate joint names and numbers that are not
-finite are refused.
+defaults. Stricter than the original, it refuses duplicate joint names and numbers that are not
+finite or beyond ``LARGEST``. ``nodes/trajectories.py`` also refuses velocities at some points
+only, accelerations and efforts (the original checks sizes and makes accelerations quintics).
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ Array = NDArray[np.float64]
 # As the original: the smallest step of a single-precision number above 1.
 STANDSTILL = float(np.finfo(np.float32).eps)
 _BEFORE_S = 1e-6
+LARGEST = 1e6
+"""Of any time, position or velocity: far beyond every robot, and no polynomial overflows."""
 
 
 class TrajectoryController:
@@ -67,7 +70,8 @@ def validate(
 
     Raises:
         TrajectoryRefused: for wrong joint names, no points, wrong sizes, numbers that are not
-            finite, times that do not increase, an end in the past, a last point that still moves.
+            finite or too large, times that do not increase, an end in the past, a last point that
+            still moves.
     """
     _check_names(trajectory.joint_names, joint_names)
     _check_sizes(trajectory)
@@ -112,13 +116,17 @@ def _check_sizes(trajectory: Trajectory) -> None:
 
 
 def _check_numbers(trajectory: Trajectory) -> None:
-    """Nothing is NaN or infinite."""
+    """Nothing is NaN, infinite or beyond what can be computed with."""
     for name in ("times_s", "positions", "velocities"):
         field = getattr(trajectory, name)
-        if field is not None and not np.isfinite(field).all():
-            at = np.argwhere(~np.isfinite(field))[0]
+        if field is None:
+            continue
+        usable = np.abs(field) <= LARGEST
+        if not usable.all():
+            at = np.argwhere(~usable)[0]
             raise TrajectoryRefused(
-                f"{name}{at.tolist()} is {field[tuple(at)]}; all numbers must be finite"
+                f"{name}{at.tolist()} is {field[tuple(at)]}; all numbers must be finite and "
+                f"within ±{LARGEST:.0e}"
             )
 
 

@@ -39,6 +39,21 @@ def test_that_points_of_other_sizes_are_refused() -> None:
         from_message(message)
 
 
+@pytest.mark.parametrize("field", ["accelerations", "effort"])
+def test_that_what_is_not_followed_is_refused_by_name(field: str) -> None:
+    message = to_message(MADE, Time())
+    setattr(message.points[1], field, [0.0, 0.0])
+    with pytest.raises(TrajectoryMalformed, match=f"point 1 has {field}"):
+        from_message(message)
+
+
+def test_that_velocities_at_some_points_only_are_refused() -> None:
+    message = to_message(MADE, Time())
+    message.points[0].velocities = []
+    with pytest.raises(TrajectoryMalformed, match="no velocities at all"):
+        from_message(message)
+
+
 def test_that_a_trajectory_without_points_is_refused() -> None:
     with pytest.raises(TrajectoryMalformed, match="no points"):
         from_message(JointTrajectory(joint_names=["a"]))

@@ -101,6 +101,7 @@ def test_that_other_orders_of_the_joints_are_put_right() -> None:
 
 
 NAN = np.array([[1.0, np.nan], [1.0, 2.0]])
+HUGE = np.array([[0.0, 1e308], [0.0, 0.0]])
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,8 @@ NAN = np.array([[1.0, np.nan], [1.0, 2.0]])
         ({"times_s": np.array([1.0, np.inf])}, "must be finite"),
         ({"positions": NAN}, r"positions\[0, 1\] is nan; all numbers must be finite"),
         ({"velocities": NAN}, r"velocities\[0, 1\] is nan"),
+        ({"velocities": HUGE}, r"velocities\[0, 1\] is 1e\+308; .* within ±1e\+06"),
+        ({"positions": HUGE}, r"positions\[0, 1\] is 1e\+308"),
         ({"velocities": np.array([[0, 0], [0, 0.01]])}, "the last point moves b at 0.010000"),
     ],
 )
