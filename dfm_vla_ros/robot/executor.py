@@ -117,12 +117,13 @@ class Executor:
         Joints are found by name; the message may hold others.
 
         Raises:
-            ChunkRefused: a joint is missing or not finite.
+            ChunkRefused: a joint is missing or not finite; the message does not count as new.
         """
         if stamp_s < self._valid_from_s:
             return
+        ordered = self._ordered(names, positions)
         if self._reference is None:
-            self._reference = Reference(self._ordered(names, positions))
+            self._reference = Reference(ordered)
         self._measured_s = stamp_s
 
     def sample(self, now_s: float) -> tuple[Array, Array] | None:

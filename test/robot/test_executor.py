@@ -95,6 +95,25 @@ def test_that_old_joint_states_refuse_a_chunk() -> None:
         executor.receive(request(), 10.05)
 
 
+@pytest.mark.parametrize(
+    ("names", "positions", "message"),
+    [
+        (("left_gripper", "right_gripper"), [0.0, 0.0], "the joint states lack left_joint1"),
+        (JOINT_NAMES, NAN, "left_joint4 is nan, not finite"),
+        (JOINT_NAMES, HOME[:3], "the joint states lack left_joint4"),
+    ],
+)
+def test_that_unusable_joint_states_do_not_count_as_new(
+    names: tuple[str, ...], positions: Any, message: str
+) -> None:
+    executor = ready()
+    with pytest.raises(ChunkRefused, match=message):
+        executor.measure(names, positions, 11.0)
+    np.testing.assert_array_equal(executor.sample(11.0)[0], HOME)
+    with pytest.raises(ChunkRefused, match=r"joint states are 1\.010 s old"):
+        executor.receive(request(observation_s=11.0), 11.0)
+
+
 def test_that_a_chunk_older_than_the_running_one_is_refused() -> None:
     executor = ready()
     executor.receive(request(), 10.05)
