@@ -142,9 +142,15 @@ class Watch:
         if positions is None:
             source.fault = f"joints are missing; it holds {list(message.name)}"
             return
+        if not np.isfinite(positions).all():
+            joint = int(np.argmin(np.isfinite(positions)))
+            source.fault = f"{JOINT_NAMES[joint]} is {positions[joint]}, not finite"
+            return
         source.put(positions, stamp_s, self.now())
-        still = positions * 0.0
-        self._tracks[topic].put(stamp_s, positions, still if velocities is None else velocities)
+        if velocities is None:
+            velocities = np.zeros_like(positions)
+        finite = np.where(np.isfinite(velocities), velocities, 0.0)
+        self._tracks[topic].put(stamp_s, positions, finite)
 
     def _take_task(self, message: TaskStatus) -> None:
         self.task = message

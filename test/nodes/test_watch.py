@@ -1,0 +1,82 @@
+"""Joint messages that hold what no robot has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import JointState
+
+from dfm_vla_ros.nodes.images import Rgb
+from dfm_vla_ros.nodes.stamps import TimeBase
+from dfm_vla_ros.nodes.watch import Bounds, Watch
+from dfm_vla_ros.robot.joints import JOINT_NAMES
+
+NOW_NS = 1_700_000_000 * 10**9
+
+
+class Node:
+    """As much of a node as a watch needs: its clock stands, its subscriptions are called."""
+
+    def __init__(self) -> None:
+        self.callbacks: dict[str, Callable] = {}
+
+    def create_subscription(self, kind: type, topic: str, callback: Callable, _: object) -> None:
+        self.callbacks[topic] = callback
+
+    def get_clock(self) -> SimpleNamespace:
+        return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=NOW_NS))
+
+    def joints(self, topic: str, positions: np.ndarray, velocities: np.ndarray) -> None:
+        message = JointState(
+            name=list(JOINT_NAMES), position=positions.tolist(), velocity=velocities.tolist()
+        )
+        message.header.stamp = Time(sec=NOW_NS // 10**9)
+        self.callbacks[topic](message)
+
+
+@pytest.fixture
+def node() -> Node:
+    return Node()
+
+
+@pytest.fixture
+def watch(node: Node) -> Watch:
+    return Watch(node, TimeBase(), (), Bounds(0.5, 0.5), lambda: None)
+
+
+def with_value(joint: str, value: float) -> np.ndarray:
+    made = np.zeros(len(JOINT_NAMES))
+    made[JOINT_NAMES.index(joint)] = value
+    return made
+
+
+@pytest.mark.parametrize("joint", ["left_joint2", "right_gripper"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_that_a_position_that_is_not_finite_is_a_fault_that_names_the_joint(
+    node: Node, watch: Watch, joint: str, value: float
+) -> None:
+    node.joints("joint_states", with_value(joint, value), np.zeros(14))
+    assert f"joint_states: {joint} is {value}, not finite" in watch.complaint()
+    node.joints("joint_states", np.zeros(14), np.zeros(14))
+    assert "not finite" not in watch.complaint()
+
+
+def test_that_a_velocity_that_is_not_finite_counts_as_standing_still(
+    node: Node, watch: Watch
+) -> None:
+    grey = np.zeros((8, 8, 3), dtype=np.uint8)
+    give_image(watch, grey)
+    for topic in ("joint_states", "commanded_joint_states"):
+        node.joints(topic, np.zeros(14), with_value("left_joint1", np.nan))
+    assert watch.complaint() == ""
+    assert np.isfinite(watch.observation("go").positions).all()
+
+
+def give_image(watch: Watch, image: Rgb) -> None:
+    """Let the triggering camera have taken ``image`` 10 ms ahead, where velocities count."""
+    now = watch.now()
+    watch._images["third"].put(image, now.ros_s + 0.01, now)
