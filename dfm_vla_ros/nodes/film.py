@@ -114,7 +114,12 @@ def image_shares(recording: Recording) -> dict[str, float]:
 
 
 def write_film(episodes: list[Episode], path: Path, rate: float = 20.0) -> None:
-    """Write an H.264 film of all episodes at ``rate`` frames per second."""
+    """Write an H.264 film of all episodes at ``rate`` frames per second.
+
+    Raises:
+        NothingRecorded: no episode has a frame.
+    """
+    episodes = _with_frames(episodes)
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
@@ -127,9 +132,15 @@ def write_film(episodes: list[Episode], path: Path, rate: float = 20.0) -> None:
 
 
 def write_contact_sheet(episodes: list[Episode], path: Path) -> None:
-    """Write a PNG: a row per view and episode, moments evenly spaced from first to last."""
+    """Write a PNG: a row per view and episode, moments evenly spaced from first to last.
+
+    Episodes without frames have no rows.
+
+    Raises:
+        NothingRecorded: no episode has a frame.
+    """
     rows = []
-    for episode in episodes:
+    for episode in _with_frames(episodes):
         last = len(episode.frames) - 1
         chosen = np.linspace(0, last, SHEET_COLUMNS).round().astype(int)
         for camera in CAMERAS:
@@ -138,6 +149,16 @@ def write_contact_sheet(episodes: list[Episode], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR)):
         raise DfmVlaError(f"{path} cannot be written")
+
+
+def _with_frames(episodes: list[Episode]) -> list[Episode]:
+    """Return the episodes that have frames: at least one."""
+    chosen = [episode for episode in episodes if episode.frames]
+    if not chosen:
+        raise NothingRecorded(
+            "no episode was recorded with all three cameras at once: nothing to show"
+        )
+    return chosen
 
 
 def _pictures(episodes: list[Episode]) -> Iterator[Rgb]:

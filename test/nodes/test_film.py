@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from dfm_vla_ros.nodes.film import NothingRecorded, Recording, image_shares, read_bag
+from dfm_vla_ros.nodes.film import (
+    Episode,
+    NothingRecorded,
+    Recording,
+    image_shares,
+    read_bag,
+    write_contact_sheet,
+    write_film,
+)
 from dfm_vla_ros.robot.joints import CAMERAS
 
 MS = 1_000_000
@@ -51,3 +61,20 @@ def test_that_an_empty_bag_is_refused(tmp_path: object) -> None:
     BagWriter(tmp_path / "bag").close()
     with pytest.raises(NothingRecorded, match="0 moments"):
         read_bag(tmp_path / "bag")
+
+
+@pytest.mark.parametrize("write", [write_film, write_contact_sheet])
+@pytest.mark.parametrize("episodes", [[], [Episode("do 1")]])
+def test_that_episodes_without_frames_are_refused_and_leave_no_file(
+    tmp_path: Path, write: Callable, episodes: list[Episode]
+) -> None:
+    with pytest.raises(NothingRecorded, match="nothing to show"):
+        write(episodes, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_that_an_episode_without_frames_has_no_rows_in_the_sheet(tmp_path: Path) -> None:
+    import cv2
+
+    write_contact_sheet([*recording().episodes([1]), Episode("do 2")], tmp_path / "sheet.png")
+    assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] == 3 * 130
