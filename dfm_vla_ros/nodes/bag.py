@@ -17,6 +17,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
+from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS
 
@@ -48,6 +49,29 @@ def typestore() -> Typestore:
         text = resource_path(f"msg/{name}.msg").read_text(encoding="utf-8")
         store.register(get_types_from_msg(text, f"{PACKAGE}/msg/{name}"))
     return store
+
+
+class NoBag(DfmVlaError):
+    """The folder holds something else than a bag, which must not be lost."""
+
+
+def remove_bag(folder: Path) -> None:
+    """Delete an earlier bag, if there is one.
+
+    Raises:
+        NoBag: ``folder`` holds anything but a bag's files; nothing is deleted.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise NoBag(f"{folder} is no bag and would be overwritten: choose another --out")
+    files = sorted(folder.iterdir())
+    for file in files:
+        if not file.is_file() or (file.name != "metadata.yaml" and file.suffix != ".mcap"):
+            raise NoBag(f"{file} is no file of a bag and would be lost: choose another --out")
+    for file in files:
+        file.unlink()
+    folder.rmdir()
 
 
 class BagWriter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from types import TracebackType
 
+from dfm_vla_ros.nodes.bag import remove_bag
 from dfm_vla_ros.nodes.client import GraphClient, Result
 from dfm_vla_ros.nodes.domain import own_domain
 from dfm_vla_ros.nodes.processes import Children
@@ -83,6 +83,8 @@ class Demonstration:
     def __enter__(self) -> Demonstration:
         """Start every process."""
         settings = self._settings
+        if settings.record_episodes:
+            remove_bag(settings.out / "bag")
         with ExitStack() as stack:
             domain = stack.enter_context(own_domain())
             self.children = stack.enter_context(Children(domain, settings.out / "log"))
@@ -119,7 +121,6 @@ class Demonstration:
         self.children.start_node("executor_node", trained)
         if settings.record_episodes:
             folder = settings.out / "bag"
-            shutil.rmtree(folder, ignore_errors=True)
             # SIGTERM: it still finishes the bag.
             self.children.start_node("recorder", {**shared, "folder": folder}, signal.SIGTERM)
 
@@ -137,7 +138,7 @@ class Demonstration:
         settings = self._settings
         sentence = self.client.reset(settings.task, seed)
         run = self.client.execute(
-            settings.instruction or sentence,
+            sentence if settings.instruction is None else settings.instruction,
             settings.timeout_s,
             patience_s=SLOWEST * settings.timeout_s / settings.real_time_factor,
             on_feedback=lambda f: on_progress(f.elapsed, f.progress, f.message),
