@@ -15,6 +15,15 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from dfm_vla_ros.options import (
+    add_black_cameras,
+    black_cameras,
+    positive_count,
+    positive_seconds,
+    seed,
+    versions,
+)
+
 if TYPE_CHECKING:
     from dfm_vla_ros.nodes.demonstration import Outcome
 
@@ -30,23 +39,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--task", default="place_block", help="pot_lift, place_veg or place_block")
-    parser.add_argument("--episodes", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=1_000_000, help="of the first episode")
+    parser.add_argument("--episodes", type=positive_count, default=1)
+    parser.add_argument("--seed", type=seed, default=1_000_000, help="of the first episode")
     parser.add_argument(
         "--out", type=Path, default=Path("out/demo"), help="film, sheet, bag, logs"
     )
     parser.add_argument("--checkpoint", type=Path, help="folder; default: the shipped one")
     parser.add_argument("--instruction", help="instead of the task's sentence")
-    parser.add_argument(
-        "--black-cameras",
-        nargs="*",
-        metavar="CAMERA",
-        help="show these cameras black, or all three; a policy that looks then fails",
-    )
-    parser.add_argument("--timeout", type=float, default=30.0, help="of an episode [s]")
+    add_black_cameras(parser)
+    parser.add_argument("--timeout", type=positive_seconds, default=30.0, help="[s] an episode")
     parser.add_argument("--no-record", action="store_true", help="no film, sheet and bag")
     parser.add_argument(
-        "--record-episodes", type=int, default=3, help="how many, from the first on"
+        "--record-episodes", type=positive_count, default=3, help="how many, from the first on"
     )
     parser.add_argument("--wall-clock", action="store_true", help="real time instead of /clock")
     parser.add_argument(
@@ -71,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
         checkpoint=checkpoint.resolve(),
         out=options.out,
         instruction=options.instruction,
-        black_cameras=_black(options.black_cameras),
+        black_cameras=black_cameras(options),
         timeout_s=options.timeout,
         record_episodes=0 if options.no_record else min(options.record_episodes, options.episodes),
         wall_clock=options.wall_clock,
@@ -82,20 +86,13 @@ def run(options: argparse.Namespace) -> int:
     with Demonstration(settings) as demonstration:
         demonstration.wait_ready()
         print(f"ready after {time.monotonic() - began:.1f} s", flush=True)
-        for seed in range(options.seed, options.seed + options.episodes):
-            outcomes.append(demonstration.episode(seed, _progress))
+        for number in range(options.seed, options.seed + options.episodes):
+            outcomes.append(demonstration.episode(number, _progress))
             _print_outcome(outcomes, options.episodes)
     _summarise(options, outcomes, time.monotonic() - began, demonstration.checkpoint_hash)
     if settings.record_episodes:
         _develop(settings.out, [outcome.seed for outcome in outcomes])
     return 0 if any(outcome.success for outcome in outcomes) else 1
-
-
-def _black(given: list[str] | None) -> tuple[str, ...]:
-    """Return the cameras to black out: none, those named, or all."""
-    from dfm_vla_ros.robot.joints import CAMERAS
-
-    return () if given is None else tuple(given) or CAMERAS
 
 
 def _progress(elapsed_s: float, progress: float, message: str) -> None:
@@ -143,22 +140,10 @@ def _summarise(
         "seconds": seconds,
         "checkpoint": checkpoint,
         "seed": options.seed,
-        "versions": _versions(),
+        "versions": versions(),
     }
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions that may change the result."""
-    import importlib.metadata
-    import platform
-
-    from dfm_vla_ros import __version__
-
-    names = ("torch", "mujoco", "numpy", "scipy")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"dfm_vla_ros": __version__, "python": platform.python_version(), **found}
 
 
 def _develop(out: Path, seeds: list[int]) -> None:

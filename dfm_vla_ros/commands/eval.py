@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.options import (
+    add_black_cameras,
+    black_cameras,
+    positive_count,
+    positive_seconds,
+    seed,
+    versions,
+)
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
@@ -21,14 +29,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser("eval", help="success rate of a checkpoint in the twin")
     parser.add_argument("--checkpoint", type=Path, help="folder; default: the shipped one")
     parser.add_argument("--task", default="place_block", help="a task, or all it was trained on")
-    parser.add_argument("--episodes", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=1_000_000, help="seed of the first episode")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--episodes", type=positive_count, default=50)
+    parser.add_argument("--seed", type=seed, default=1_000_000, help="of the first episode")
+    parser.add_argument("--workers", type=positive_count, default=2)
     parser.add_argument("--latency", type=float, default=0.1, help="simulated inference time [s]")
-    parser.add_argument("--timeout", type=float, default=20.0, help="of an episode [s]")
+    parser.add_argument("--timeout", type=positive_seconds, default=20.0, help="[s] an episode")
     parser.add_argument("--steps", type=int, help="refinement steps instead of the checkpoint's")
     parser.add_argument("--validation", type=int, help="validation steps, likewise")
-    parser.add_argument("--black-cameras", nargs="*", default=[], metavar="CAMERA")
+    add_black_cameras(parser)
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.set_defaults(run=run)
 
@@ -39,51 +47,66 @@ def run(options: argparse.Namespace) -> int:
     from dfm_vla_ros.resources import resource_path
 
     options.checkpoint = options.checkpoint or resource_path("checkpoints/default")
-    known = list(Checkpoint.load(options.checkpoint).config.tasks)
-    tasks = known if options.task == "all" else [options.task]
+    config = Checkpoint.load(options.checkpoint).config
+    tasks = list(config.tasks) if options.task == "all" else [options.task]
     rows = [_run_task(options, task) for task in tasks]
     if options.json:
         content = {
             "tasks": rows,
             "checkpoint": folder_hash(options.checkpoint),
-            "decoder": {"refinement_steps": options.steps, "validation_steps": options.validation},
+            "decoder": asdict(replace(config.decoder, **_decoder(options))),
+            "black_cameras": black_cameras(options),
             "seed": options.seed,
-            "versions": _versions(),
+            "versions": versions(),
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(content, indent=1) + "\n")
-    return 0 if not any(row["errors"] for row in rows) else 1
+    return 1 if any(row["errors"] for row in rows) else 0
+
+
+def _decoder(options: argparse.Namespace) -> dict[str, int]:
+    """Return what the command line changes of the checkpoint's decoder."""
+    given = {"refinement_steps": options.steps, "validation_steps": options.validation}
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def _run_task(options: argparse.Namespace, task: str) -> dict[str, Any]:
     from dfm_vla_ros.evaluation.statistics import wilson
 
-    began, results = time.monotonic(), []
-    jobs = [(task, seed) for seed in range(options.seed, options.seed + options.episodes)]
-    workers = max(1, min(options.workers, options.episodes))
-    for result in run_parallel(_episode, jobs, workers, _start, (options,)):
-        results.append(result)
-        outcome = "success" if result.success else f"failure at {result.progress:.2f}"
-        print(
-            f"{task} seed {result.seed}: {outcome}, {result.seconds:.1f} s, "
-            f"{result.chunks} chunks, {result.refused} refused, "
-            f"inference {1e3 * result.inference_s:.0f} ms",
-            flush=True,
-        )
-    successes = sum(result.success for result in results)
-    low, high = wilson(successes, len(results))
-    rate = successes / len(results)
-    print(f"{task}: {successes}/{len(results)} = {rate:.0%} [{low:.0%}, {high:.0%}]")
+    began, results, errors = time.monotonic(), [], 0
+    jobs = [(task, number) for number in range(options.seed, options.seed + options.episodes)]
+    workers = min(options.workers, options.episodes)
+    for number, result in run_parallel(_episode, jobs, workers, _start, (options,)):
+        if isinstance(result, str):
+            errors += 1
+            print(f"{task} seed {number}: error: {result}", flush=True)
+        else:
+            results.append(result)
+            _print_result(result)
+    successes, episodes = sum(result.success for result in results), len(results)
+    low, high = wilson(successes, episodes)
+    rate = successes / max(1, episodes)
+    print(f"{task}: {successes}/{episodes} = {rate:.0%} [{low:.0%}, {high:.0%}], {errors} errors")
     return {
         "task": task,
-        "episodes": len(results),
+        "episodes": options.episodes,
         "successes": successes,
-        "failures": len(results) - successes,
-        "errors": options.episodes - len(results),
+        "failures": episodes - successes,
+        "errors": errors,
         "interval": [low, high],
         "seconds": time.monotonic() - began,
         "results": [asdict(r) for r in sorted(results, key=lambda r: r.seed)],
     }
+
+
+def _print_result(result: EpisodeResult) -> None:
+    outcome = "success" if result.success else f"failure at {result.progress:.2f}"
+    print(
+        f"{result.task} seed {result.seed}: {outcome}, {result.seconds:.1f} s, "
+        f"{result.chunks} chunks, {result.refused} refused, "
+        f"inference {1e3 * result.inference_s:.0f} ms",
+        flush=True,
+    )
 
 
 _loop: Any = None
@@ -98,31 +121,17 @@ def _start(options: argparse.Namespace) -> None:
     from dfm_vla_ros.robot.limits import JointLimits
     from dfm_vla_ros.sim.twin import Twin
 
-    policy = Policy.load(
-        options.checkpoint, refinement_steps=options.steps, validation_steps=options.validation
-    )
+    policy = Policy.load(options.checkpoint, **_decoder(options))
     twin = Twin(camera_size=(policy.image_size, policy.image_size))
-    twin.dark_cameras = tuple(options.black_cameras)
+    twin.dark_cameras = black_cameras(options)
     limits = JointLimits.from_urdf(robot_description())
     config = LoopConfig(policy.execute_steps, options.latency, options.timeout)
     _loop = Loop(twin, policy.act, policy.tokenizer, limits, config)
 
 
-def _episode(job: tuple[str, int]) -> EpisodeResult:
-    return _loop.run(*job)
-
-
-def _versions() -> dict[str, str]:
-    import mujoco
-    import torch
-    import transformers
-
-    from dfm_vla_ros import __version__
-
-    return {
-        "dfm_vla_ros": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "mujoco": mujoco.__version__,
-    }
+def _episode(job: tuple[str, int]) -> tuple[int, EpisodeResult | str]:
+    """Return the seed and how it went, or what went wrong."""
+    try:
+        return job[1], _loop.run(*job)
+    except DfmVlaError as error:
+        return job[1], str(error)
