@@ -9,7 +9,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-DATA_FOLDERS = ("checkpoints", "config", "urdf")
+DATA_FOLDERS = ("action", "checkpoints", "config", "msg", "srv", "urdf")
 
 
 class BuildWithData(build_py):

@@ -47,10 +47,3 @@ def _weights(images: Tensor) -> Tensor:
             deviation = (frames[start : start + 256].int() - median).abs().amax(-1)
             weights[view, start : start + 256] = (16 + 4 * deviation).clamp(max=255).byte()
     return weights
-
-
-@torch.no_grad()
-def reconstruction_psnr(network: FsqTokenizer, images: Tensor) -> float:
-    """Return the peak signal-to-noise ratio [dB] over ``images`` (M, S, S, 3) uint8."""
-    batch = images.permute(0, 3, 1, 2).float() / 255
-    return float(-10 * (network(batch).clamp(0, 1) - batch).square().mean().log10())

@@ -1,7 +1,7 @@
 """``dfm-vla bench latency``: what the graph adds to the network's own time.
 
 Runs twin, policy and executor on real time with three 96x96 cameras at 20 Hz, without recording.
-Runs twin, policy and executor on real time with three 96x96 cameras at 20 Hz, not recorded.
+The overhead of a chunk is the time from the stamp of its newest image (taken before it is
 rendered) to the moment when both trajectories are published, less the policy call.
 """
 

@@ -16,13 +16,11 @@ class Task:
         name: as in messages and file names.
         instruction: the sentence that the policy is given.
         hold_s: how long :meth:`condition` must hold without a break [s].
-        time_limit_s: after which an attempt counts as failed [s].
     """
 
     name: ClassVar[str]
     instruction: ClassVar[str]
     hold_s: ClassVar[float] = 0.5
-    time_limit_s: ClassVar[float] = 15.0
 
     def __init__(self) -> None:
         """Start with nothing done."""
