@@ -32,7 +32,7 @@ def version() -> str:
 
 
 def requirements() -> list[str]:
-    """Return what the library needs, as ranges; requirements/*.txt pin it for development."""
+    """Return what the library needs; requirements/*.txt pin it for development."""
     lines = (ROOT / "requirements" / "library.in").read_text(encoding="utf-8").splitlines()
     return [line for line in lines if line and not line.startswith("#")]
 
