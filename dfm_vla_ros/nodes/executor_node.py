@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
@@ -52,12 +53,15 @@ class ExecutorNode(Node):
         values = declare(self, PARAMETERS)
         self._chunk_executor = _make_executor(values)
         self._time = TimeBase()
+        self._joint_fault = ""
         self._episode = EpisodeWatch()
         self._status = ExecutorStatus(tokenizer_hash=self._chunk_executor.tokenizer.hash)
         self._commanded = JointState(name=list(self._chunk_executor.limits.names))
         self._make_topics()
-        self.create_timer(1 / values["command_rate"], self._tick)
-        self.create_timer(1.0, self._publish_status)
+        # Not the node's clock: without /clock it stands still, and a signal would go unnoticed.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1 / values["command_rate"], self._tick, clock=steady)
+        self.create_timer(1.0, self._publish_status, clock=steady)
         self._publish_status()
 
     def _make_topics(self) -> None:
@@ -82,8 +86,12 @@ class ExecutorNode(Node):
         stamp_s = self._time.seconds(message.header.stamp)
         try:
             self._chunk_executor.measure(message.name, message.position, stamp_s)
+            self._joint_fault = ""
         except ChunkRefused as refusal:
-            self._refuse(refusal)
+            # The status tells of chunks only; the next one is refused for old joint states.
+            if self._joint_fault != str(refusal):
+                self._joint_fault = str(refusal)
+                self.get_logger().warning(f"not taken: {refusal}")
 
     def _on_task_status(self, message: TaskStatus) -> None:
         if self._episode.is_new(message.task, message.seed, message.elapsed):
@@ -95,7 +103,6 @@ class ExecutorNode(Node):
             made = self._chunk_executor.receive(self._request(message), self._now_s())
         except ChunkRefused as refusal:
             self._status.refused += 1
-            self._status.message = ""
             self._refuse(refusal)
             return
         self._publish(made)
@@ -131,9 +138,7 @@ class ExecutorNode(Node):
         self._publish_status()
 
     def _refuse(self, refusal: ChunkRefused) -> None:
-        """Say why, once; the arms go on with what they had."""
-        if self._status.message == str(refusal):
-            return
+        """Say why; the arms go on with what they had."""
         self.get_logger().warning(f"refused: {refusal}")
         self._status.error_code, self._status.message = int(refusal.verdict), str(refusal)
         self._publish_status()

@@ -1,16 +1,23 @@
-"""The policy node on simulated time: it is not ready before there is a time."""
+"""Simulated time: the policy is not ready before there is a time, the executor ends even so."""
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from dfm_vla_ros.action import ExecuteInstruction
-from dfm_vla_ros.msg import PolicyStatus
+from dfm_vla_ros.msg import ExecutorStatus, PolicyStatus
 from probe import Graph
 from rosgraph_msgs.msg import Clock
 from small import INSTRUCTION
 
+from dfm_vla_ros.nodes import qos
+from dfm_vla_ros.nodes.client import GraphClient
+from dfm_vla_ros.nodes.domain import own_domain
+from dfm_vla_ros.nodes.processes import Children
 from dfm_vla_ros.nodes.stamps import from_nanoseconds
 
 Result = ExecuteInstruction.Result
@@ -49,3 +56,21 @@ def send(graph: Graph) -> Result:
     ended = sent.result().get_result_async()
     graph.until(ended.done, "end of the goal")
     return ended.result().result
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_that_an_executor_without_a_clock_tells_its_status_and_ends_on_a_signal(
+    checkpoint: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    seen: list[ExecutorStatus] = []
+    with own_domain() as domain, Children(domain, tmp_path) as children:
+        given = {"checkpoint": checkpoint, "use_sim_time": True}
+        executor = children.start_node("executor_node", given)
+        with GraphClient(domain, use_sim_time=False, check=children.check) as client:
+            topic = "executor_node/status"
+            client.node.create_subscription(ExecutorStatus, topic, seen.append, qos.STATUS)
+            client.until(lambda: len(seen) >= 3, 60.0, "status at 1 Hz")
+        executor.signal(number)
+        began = time.monotonic()
+        assert executor.process.wait(30.0) == 0
+        assert time.monotonic() - began < 5.0
