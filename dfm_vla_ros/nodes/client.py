@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from dfm_vla_ros.action import ExecuteInstruction
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.msg import ExecutorStatus, PolicyStatus, TaskStatus
 from dfm_vla_ros.nodes import qos
+from dfm_vla_ros.nodes.domain import LOCAL
 from dfm_vla_ros.srv import ResetTask
 
 Result = ExecuteInstruction.Result
@@ -71,8 +73,9 @@ class GraphClient:
     """
 
     def __init__(self, domain: int, use_sim_time: bool, check: Callable[[], None]) -> None:
-        """Join ``domain``."""
+        """Join ``domain`` of this machine: a demo never reaches another machine's robot."""
         self._check = check
+        os.environ.update(LOCAL)
         self._context = rclpy.Context()
         rclpy.init(
             context=self._context,

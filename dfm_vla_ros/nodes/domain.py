@@ -11,6 +11,8 @@ from pathlib import Path
 
 from dfm_vla_ros.errors import DfmVlaError
 
+LOCAL = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": ""}
+"""Environment of a graph that sees no other machine, whatever the user's own graph sees."""
 DOMAINS = 101
 """1..101 keep DDS's ports below those that the system hands out itself."""
 

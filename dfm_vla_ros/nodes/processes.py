@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.nodes.domain import LOCAL
 
 PATIENCE_S = 10.0
 """A child that SIGINT has not ended by then is killed."""
@@ -82,7 +83,7 @@ class Children:
         self._environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain),
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            **LOCAL,
             "ROS_LOG_DIR": str(logs),
             "PYTHONUNBUFFERED": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
@@ -148,4 +149,6 @@ def _text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(_text(item) for item in value) + "]"
-    return f"'{value}'" if isinstance(value, (str, Path)) else repr(value)
+    if isinstance(value, (str, Path)):
+        return "'" + str(value).replace("'", "''") + "'"
+    return repr(value)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dfm_vla_ros.nodes.client import GraphClient
 from dfm_vla_ros.nodes.domain import own_domain
 from dfm_vla_ros.nodes.processes import Children, NodeDied
 
@@ -61,6 +62,32 @@ def test_that_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     assert wait_until_gone(pid)
+
+
+def test_that_a_quote_in_a_path_stays_a_quote(tmp_path: Path) -> None:
+    folder = tmp_path / "it's a ''bag''"
+    with own_domain() as domain, Children(domain, tmp_path) as children:
+        recorder = children.start_node("recorder", {"folder": folder})
+        end = time.monotonic() + 30.0
+        while not folder.exists():
+            assert recorder.process.poll() is None, recorder.last_words()
+            assert time.monotonic() < end, recorder.last_words()
+            time.sleep(0.02)
+
+
+def test_that_children_and_client_see_this_machine_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROS_AUTOMATIC_DISCOVERY_RANGE", "SUBNET")
+    monkeypatch.setenv("ROS_STATIC_PEERS", "192.0.2.1")
+    code = "import os; raise SystemExit(os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'])"
+    with own_domain() as domain, Children(domain, tmp_path) as children:
+        child = children.start("timeit", "timeit", "-n1", "-r1", code)
+        child.process.wait(30)
+        assert child.last_words().endswith("SystemExit: LOCALHOST")
+        with GraphClient(domain, use_sim_time=False, check=lambda: None):
+            assert os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] == "LOCALHOST"
+            assert os.environ["ROS_STATIC_PEERS"] == ""
 
 
 def test_that_two_graphs_get_different_domains() -> None:
