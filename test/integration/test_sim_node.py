@@ -105,6 +105,9 @@ def test_that_a_trajectory_moves_the_arm_which_then_holds(graph: Graph) -> None:
     graph.client.reset("place_block", 7)
     graph.until(lambda: graph.left.get_subscription_count() > 0, "the arm's controller")
     move(graph, velocity_at_end=0.5, joint1=-0.2)  # refused: it would still move at its end
+    seen = len(graph.measured)
+    graph.until(lambda: len(graph.measured) > seen + 50, "half a second of joint states")
+    assert max(abs(message.position[0]) for message in graph.measured[seen:]) < 0.005
     move(graph, velocity_at_end=0.0, joint1=0.2)
     graph.until(lambda: abs(joint1(graph) - 0.2) < 0.005, "the arm at its target")
     seen = len(graph.measured)
