@@ -148,16 +148,63 @@ def test_that_a_checkpoint_that_is_none_ends_the_demo_with_the_reason(tmp_path: 
     assert "nowhere" in errors
 
 
+def wait_ready(demo: subprocess.Popen) -> None:
+    """Read a demo's output until it says that its graph is ready."""
+    assert demo.stdout is not None
+    for line in demo.stdout:
+        if line.startswith("ready after"):
+            return
+    pytest.fail(f"the demo ended before it was ready: {demo.communicate()[1]}")
+
+
+def end_by(demo: subprocess.Popen, number: signal.Signals) -> None:
+    """Send a signal; the demo must end soon, without any node that has to be killed."""
+    began = time.monotonic()
+    demo.send_signal(number)
+    demo.communicate(timeout=PATIENCE_S)
+    assert time.monotonic() - began < 6.0
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_that_a_signal_ends_every_process(
     checkpoint: Path, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     demo = start_demo(checkpoint, tmp_path, "--no-record")
+    wait_ready(demo)
     nodes = started(demo)
-    demo.send_signal(number)
-    demo.communicate(timeout=PATIENCE_S)
+    end_by(demo, number)
     assert demo.returncode == status
     assert not any(is_alive(pid) for pid in nodes.values())
+
+
+def test_that_a_bag_can_be_read_after_an_interrupt(checkpoint: Path, tmp_path: Path) -> None:
+    from rosbags.highlevel import AnyReader
+
+    from dfm_vla_ros.nodes.bag import typestore
+
+    demo = start_demo(checkpoint, tmp_path)
+    wait_ready(demo)
+    time.sleep(1.5)  # of recording
+    nodes = children_of(demo.pid)
+    assert "recorder" in nodes
+    end_by(demo, signal.SIGINT)
+    assert demo.returncode == 130
+    assert not any(is_alive(pid) for pid in nodes.values())
+    with AnyReader([tmp_path / "bag"], default_typestore=typestore()) as reader:
+        joints = [c for c in reader.connections if c.topic == "/joint_states"]
+        assert sum(1 for _ in reader.messages(joints)) > 20
+
+
+def test_that_a_folder_that_is_no_bag_ends_the_demo_and_is_kept(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "bag").mkdir()
+    (tmp_path / "bag" / "thesis.txt").write_text("years of work")
+    demo = start_demo(checkpoint, tmp_path)
+    _, errors = demo.communicate(timeout=PATIENCE_S)
+    assert demo.returncode == 1
+    assert "thesis.txt is no file of a bag" in errors
+    assert (tmp_path / "bag" / "thesis.txt").exists()
 
 
 def test_that_no_node_outlives_a_demo_that_is_killed(checkpoint: Path, tmp_path: Path) -> None:
