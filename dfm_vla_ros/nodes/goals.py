@@ -23,6 +23,7 @@ class Goal:
         handle: rclpy's.
         accepted_s: ROS time of acceptance [s].
         deadline_s: ROS time of the timeout [s].
+        submissions: policy calls started so far.
         chunks: published so far.
         last_observation_s: stamp of the newest chunk's observation; None before the first.
         inference_s: time of the newest policy call [s].
@@ -34,6 +35,7 @@ class Goal:
     handle: ServerGoalHandle
     accepted_s: float
     deadline_s: float
+    submissions: int = 0
     chunks: int = 0
     last_observation_s: float | None = None
     inference_s: float = 0.0

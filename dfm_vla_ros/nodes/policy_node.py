@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import sys
 import threading
+import time
 from array import array
 from collections import deque
 from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
+import torch
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -21,7 +24,7 @@ from dfm_vla_ros.msg import ActionChunk, PolicyStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.goals import Goal, GoalServer, Result
 from dfm_vla_ros.nodes.inference import Inference
-from dfm_vla_ros.nodes.parameters import Parameter, declare
+from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
 from dfm_vla_ros.nodes.run import run
 from dfm_vla_ros.nodes.stamps import TimeBase
 from dfm_vla_ros.nodes.trajectories import doubles
@@ -33,7 +36,7 @@ from dfm_vla_ros.robot.joints import CAMERAS
 
 PARAMETERS = (
     Parameter("checkpoint", "", "checkpoint folder; empty: the shipped one"),
-    Parameter("device", "cpu", "cpu or cuda"),
+    Parameter("device", "cpu", "cpu, cuda or cuda:N"),
     Parameter("threads", 1, "CPU threads of torch", (1, 64)),
     Parameter("refinement_steps", 0, "instead of the checkpoint's; 0: its own", (0, 1000)),
     Parameter("execute_steps", 0, "control periods between chunks; 0: the checkpoint's", (0, 64)),
@@ -46,6 +49,7 @@ PARAMETERS = (
 )
 
 TICK_S, FEEDBACK_S = 0.05, 0.2
+LAST_WORDS_S = 0.2
 STAMP_TOLERANCE_S = 0.01
 """A replan may start this much early: image stamps jitter."""
 SEED_STRIDE = 1_000_003
@@ -61,6 +65,7 @@ class PolicyNode(Node):
         """Subscribe, serve, and start loading the checkpoint."""
         super().__init__("policy_node")
         self._values = declare(self, PARAMETERS)
+        check_device(self._values["device"])
         self._time = TimeBase()
         self._lock = threading.Lock()
         self._goal: Goal | None = None
@@ -215,7 +220,8 @@ class PolicyNode(Node):
             if at_s < due_s:
                 return
         observation = self._watch.observation(goal.instruction)
-        seed = self._values["seed"] * SEED_STRIDE + goal.chunks
+        seed = self._values["seed"] * SEED_STRIDE + goal.submissions
+        goal.submissions += 1
         goal.last_observation_s = at_s
         self._inference.submit(observation, seed, lambda done: self._on_chunk(goal, at_s, done))
 
@@ -225,11 +231,10 @@ class PolicyNode(Node):
 
     def _on_chunk(self, goal: Goal, observation_s: float, done: Future[Chunk]) -> None:
         """Publish a chunk straight from the inference thread: no wait for the node's thread."""
-        error = done.exception()
-        if error is not None:
-            goal.failure = f"{type(error).__name__}: {error}"
-        else:
+        try:
             self._publish_chunk(goal, observation_s, done.result())
+        except Exception as error:  # noqa: BLE001 - the thread would swallow it
+            goal.failure = f"{type(error).__name__}: {error}"
         self._wake.trigger()
 
     def _publish_chunk(self, goal: Goal, observation_s: float, chunk: Chunk) -> None:
@@ -282,10 +287,31 @@ class PolicyNode(Node):
         self._status_topic.publish(status)
 
     def close(self) -> None:
-        """Publish no chunk more, then stop the inference thread."""
-        with self._lock:
-            self._goal = None
+        """End the running goal, publish no chunk more, then stop the inference thread."""
+        if self._goal is not None:
+            self._end(self._goal, Result.CANCELED, "the node is shutting down")
+            until_s = time.monotonic() + LAST_WORDS_S
+            while time.monotonic() < until_s:  # the result leaves through callbacks
+                self.executor.spin_once(timeout_sec=0.01)
         self._inference.stop()
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch would refuse only when everything else is loaded.
+
+    Raises:
+        ParameterError: it is none, or this machine lacks it.
+    """
+    if device == "cpu":
+        return
+    kind = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if kind is None:
+        raise ParameterError(f"parameter device: {device!r} is none; give cpu, cuda or cuda:N")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(kind.group(1) or 0) >= found:
+        raise ParameterError(
+            f"parameter device: {device!r} is not there; torch finds {found} CUDA devices"
+        )
 
 
 def main() -> int:

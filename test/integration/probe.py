@@ -44,6 +44,7 @@ class Graph:
             GraphClient(domain, use_sim_time=False, check=lambda: None)
         )
         self.node = self.client.node
+        self.checkpoint = checkpoint
         self.tokenizer = ActionTokenizer.load(checkpoint)
         self.trajectories: dict[str, list[JointTrajectory]] = {arm: [] for arm in ARMS}
         self.commanded: list[JointState] = []

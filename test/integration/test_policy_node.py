@@ -135,6 +135,24 @@ def test_that_the_graph_goes_on_with_a_twin_that_was_restarted(graph: Graph) -> 
     cancel(graph, handle)
 
 
+def test_that_a_policy_that_is_shut_down_ends_its_goal(graph: Graph) -> None:
+    handle = send(graph)
+    ended = handle.get_result_async()
+    wait_chunks(graph, 1)
+    graph.children.members["policy_node"].signal(signal.SIGINT)
+    graph.until(ended.done, "end of the goal", timeout_s=10.0)
+    assert ended.result().status == GoalStatus.STATUS_ABORTED
+    assert ended.result().result.error_msg == "the node is shutting down"
+    graph.children.stop("policy_node")
+    graph.until(lambda: not graph.client.goals.server_is_ready(), "end of the action")
+    for _ in range(20):  # what the old node said last must not count as the new one's status
+        graph.client.node.executor.spin_once(timeout_sec=0.01)
+    graph.client.statuses.pop("policy_node/status", None)
+    graph.children.start_node("policy_node", {"checkpoint": graph.checkpoint})
+    graph.client.wait_ready(120.0)
+    graph.wait_matched(policies=1)
+
+
 def positions(graph: Graph) -> np.ndarray:
     return np.array(graph.measured[-1].position)
 
@@ -166,7 +184,11 @@ def test_that_the_arms_come_to_rest_and_hold_when_the_policy_is_killed(graph: Gr
 def test_that_the_arms_hold_when_the_executor_is_killed_too(graph: Graph) -> None:
     rest = wait_still(graph)
     graph.send(graph.chunk(token=60, reference_positions=graph.commanded[-1].position))
+    graph.until(
+        lambda: np.abs(graph.measured[-1].velocity).max() > 1e-3, "arms in motion", timeout_s=5.0
+    )
     graph.children.members["executor_node"].signal(signal.SIGKILL)
     moved = wait_still(graph)
+    assert np.abs(moved - rest).max() > 1e-3
     assert np.abs(moved[:6] - rest[:6]).max() < 60 * 2e-4
     np.testing.assert_allclose(wait_still(graph), moved, atol=2e-3)

@@ -60,3 +60,15 @@ def test_that_the_shipped_yaml_holds_every_parameter_at_its_default(module: obje
     text = resource_path("config/dual_arm.yaml").read_text(encoding="utf-8")
     written = yaml.safe_load(text)[f"/**/{name}"]["ros__parameters"]
     assert written == {parameter.name: parameter.default for parameter in module.PARAMETERS}
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:", "cuda:-1", "mps"])
+def test_that_a_device_that_is_none_is_refused_by_name(device: str) -> None:
+    with pytest.raises(ParameterError, match=f"device: '{device}' is none; give cpu"):
+        policy_node.check_device(device)
+
+
+def test_that_a_device_that_this_machine_lacks_is_refused_by_name() -> None:
+    policy_node.check_device("cpu")
+    with pytest.raises(ParameterError, match="device: 'cuda:99' is not there"):
+        policy_node.check_device("cuda:99")
