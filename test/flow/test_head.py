@@ -65,7 +65,7 @@ def test_that_the_head_loss_is_least_at_the_hazard_times_the_posterior(
 class Network(nn.Module):
     """(tokens, t) -> logits and the head's raw rates."""
 
-    def __init__(self, width: int = 192) -> None:
+    def __init__(self, width: int = 384) -> None:
         super().__init__()
         self.body = nn.Sequential(
             nn.Linear(N * K + 3, width),

@@ -188,6 +188,23 @@ def test_that_a_seed_gives_the_same_sample_in_a_batch_of_1_and_of_32(
         assert len(together.unique(dim=0)) > 16
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@both_paths
+@every_choice
+def test_that_a_seed_gives_the_same_sample_on_a_gpu(path: Path, target: str) -> None:
+    logits = vague(torch.arange(N).unsqueeze(0), torch.zeros(1), None)
+    solutions = [
+        Solver(path.to(device), SolverConfig(target=target))(
+            lambda tokens, t, prefix: logits.to(tokens.device).expand(len(tokens), -1, -1),
+            (8, N),
+            generators=list(range(8)),
+        ).tokens.cpu()
+        for device in ("cpu", "cuda")
+    ]
+    assert torch.equal(*solutions)
+
+
 def test_that_early_stop_changes_no_token_of_a_denoiser_without_time() -> None:
     denoiser = certain_of(torch.tensor([[3, 0, 15, 7, 7, 1]]), nats=4.0)
     solutions = [

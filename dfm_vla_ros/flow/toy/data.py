@@ -25,7 +25,7 @@ class MirroredWalk:
     """
 
     length: int = 32
-    levels: int = 16
+    levels: int = 8
     shuffled: bool = False
 
     def __post_init__(self) -> None:

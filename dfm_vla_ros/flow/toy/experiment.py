@@ -30,10 +30,21 @@ from dfm_vla_ros.flow.toy.data import MirroredWalk, spread
 from dfm_vla_ros.flow.toy.network import ToyNetwork
 from dfm_vla_ros.flow.types import Denoiser
 
-DECODERS = ("AR", "one step", "masked", "re-masked", "embed", "head")
+DECODERS = (
+    "AR",
+    "one step",
+    "masked",
+    "re-masked",
+    "embed",
+    "embed greedy",
+    "head",
+    "head greedy",
+)
 EVALUATIONS = (4, 8, 16, 32)
-# Settles levels 1 / (K - 1) apart halfway through: chosen on seed 100, apart from the table's.
-SCALE = 16.0
+# Chosen on seed 100, apart from the table's: d = |i - j| (of 3/2, 3, 7, 21 over the range),
+CONFIDENCE_NOISE = 4.0  # of 0, 0.5, 1, 2, 4
+ETA = 0.1  # of 0, 0.1, 0.2, 0.5, 1; 0 would not re-mask
+VALIDATION = 0.25  # share of the evaluations, of none, one, two, four in eight and in 32
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ class Trained:
     def __init__(self, config: ToyConfig, seed: int) -> None:
         self.config, self.seed = config, seed
         levels = config.walk.levels
-        self.metric = MetricPath(OrderedDistance(torch.linspace(0.0, 1.0, levels), SCALE))
+        self.metric = MetricPath(OrderedDistance(torch.arange(levels)))
         self.mixture, self.masked = MixturePath(levels), MaskedPath(levels)
         self._networks: dict[str, ToyNetwork] = {}
 
@@ -110,20 +121,23 @@ class Trained:
         if name == "one step":
             return OneStep(self.masked, OneStepConfig("sample")), self.network("masked").denoise
         if name == "masked":
-            config = MaskedConfig(evaluations, choice="sample", confidence_noise=1.0)
+            config = MaskedConfig(evaluations, "sample", confidence_noise=CONFIDENCE_NOISE)
             return Masked(self.masked, config), self.network("masked").denoise
         if name == "re-masked":
-            return Remasked(self.masked, RemaskedConfig(evaluations)), self.network(
-                "masked"
-            ).denoise
-        validation = max(1, evaluations // 8)
-        split = SolverConfig(evaluations - validation, validation, target="sample")
-        if name == "embed":
-            return Solver(self.metric, split), self.network("embed").denoise
-        if name == "head":
-            denoise = self.network("head").denoise_with_rates
-            return Solver(self.mixture, split), partial(denoise, self.mixture.schedule)
+            config = RemaskedConfig(evaluations, eta=ETA)
+            return Remasked(self.masked, config), self.network("masked").denoise
+        if name in ("embed", "embed greedy"):
+            return self._solver(self.metric, name, evaluations), self.network("embed").denoise
+        if name in ("head", "head greedy"):
+            denoise = partial(self.network("head").denoise_with_rates, self.mixture.schedule)
+            return self._solver(self.mixture, name, evaluations), denoise
         raise FlowError(f"decoder is {name!r}; choose one of {', '.join(DECODERS)}")
+
+    def _solver(self, path: Path, name: str, evaluations: int) -> Solver:
+        """Return a solver that samples x1hat, or takes its argmax where it is greedy."""
+        validation = max(1, round(VALIDATION * evaluations))
+        target = "argmax" if name.endswith("greedy") else "sample"
+        return Solver(path, SolverConfig(evaluations - validation, validation, target=target))
 
     def network(self, name: str) -> ToyNetwork:
         """Return a network: ``AR g`` (groups of g), ``masked``, ``embed`` or ``head``."""
