@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, TaskStatus
@@ -29,6 +30,7 @@ class Latency:
     Attributes:
         overheads: from image stamp to published trajectories less the policy call [s].
         executors: the part of it from a chunk's publication on [s].
+        images: the part of it until a subscriber has the image: rendering and transport [s].
         inferences: policy calls [s].
         refused: chunks that the executor refused meanwhile.
         real_time_factor: simulated per real second.
@@ -36,6 +38,7 @@ class Latency:
 
     overheads: list[float]
     executors: list[float]
+    images: list[float]
     inferences: list[float]
     refused: int
     real_time_factor: float
@@ -53,6 +56,10 @@ class Latency:
         """Return a percentile of the executor's part [s]."""
         return float(np.percentile(self.executors, percentile))
 
+    def image_s(self, percentile: float) -> float:
+        """Return a percentile of the images' part [s]."""
+        return float(np.percentile(self.images, percentile))
+
     def inference_s(self, percentile: float) -> float:
         """Return a percentile of the policy call [s]."""
         return float(np.percentile(self.inferences, percentile))
@@ -65,6 +72,7 @@ class _Ear:
         self.overheads: dict[int, float] = {}
         self.executors: dict[int, float] = {}
         self.inferences: dict[int, float] = {}
+        self.images: list[float] = []
         self._sent_ns: dict[int, int] = {}
         self.refused = 0
         self.elapsed_s = self.listened_s = 0.0
@@ -73,6 +81,10 @@ class _Ear:
         subscribe(ActionChunk, "action_chunk", self._on_chunk, EVERY)
         subscribe(ExecutorStatus, "executor_node/status", self._on_executor, EVERY)
         subscribe(TaskStatus, "task_status", self._on_task, qos.STATUS)
+        subscribe(Image, "third_camera/image_raw", self._on_image, qos.SENSOR)
+
+    def _on_image(self, image: Image) -> None:
+        self.images.append((time.time_ns() - nanoseconds(image.header.stamp)) * 1e-9)
 
     def _on_chunk(self, chunk: ActionChunk) -> None:
         self._sent_ns[nanoseconds(chunk.observation_stamp)] = nanoseconds(chunk.header.stamp)
@@ -118,6 +130,7 @@ def measure(client: GraphClient, task: str, seconds: float) -> Latency:
     return Latency(
         list(ear.overheads.values()),
         list(ear.executors.values()),
+        ear.images,
         list(ear.inferences.values()),
         ear.refused,
         ear.elapsed_s / max(ear.listened_s, 1e-9),

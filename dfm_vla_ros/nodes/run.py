@@ -13,6 +13,11 @@ from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.errors import DfmVlaError
 
+SWITCH_S = 5e-4
+"""How long a thread keeps the interpreter while another wants it [s].
+
+Python's default, 5 ms, is what a chunk just made or an image just come would wait for."""
+
 
 class Stop:
     """Set by SIGINT and SIGTERM.
@@ -39,6 +44,7 @@ def run(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -
     the next callback is due.
     """
     stop = Stop()
+    sys.setswitchinterval(SWITCH_S)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
         _spin(make_node, stop)
