@@ -153,6 +153,9 @@ class Decoder(abc.ABC):
         if answer.logits.shape != expected:
             got = tuple(answer.logits.shape)
             raise FlowError(f"the denoiser gave logits of shape {got}; {expected} is needed")
+        if answer.rates is not None and answer.rates.shape != tokens.shape:
+            got = tuple(answer.rates.shape)
+            raise FlowError(f"the denoiser gave rates of shape {got}; {expected[:2]} is needed")
         return Prediction(self.sharpen(answer.logits), answer.rates)
 
     def sharpen(self, logits: Tensor) -> Tensor:
@@ -191,7 +194,7 @@ class Decoder(abc.ABC):
                 record.append(_record(step, before, tokens, target, rates, prediction))
             if done is not None and bool(done.all()):
                 break
-        check_answer(prediction.logits)
+        check_finite(prediction)
         return Solution(tokens, evaluations, tuple(record))
 
     def _check_shape(self, shape: tuple[int, int]) -> None:
@@ -201,10 +204,16 @@ class Decoder(abc.ABC):
             raise FlowError(f"{shape[1]} positions for a path of {self.path.positions}")
 
 
-def check_answer(logits: Tensor) -> None:
-    """Raise `FlowError` if the last logits hold NaN; once a solve, for it waits for a GPU."""
-    if bool(logits.isnan().any()):
-        raise FlowError("the denoiser gave NaN logits; its weights or its input are not finite")
+def check_finite(prediction: Prediction) -> None:
+    """Raise `FlowError` if a solve's last prediction is not a number somewhere.
+
+    Once a solve, for it waits for a GPU. -inf is a logit like any other: an impossible token.
+    """
+    for name, part in (("logits", prediction.logits), ("rates", prediction.rates)):
+        if part is not None and not bool((part < math.inf).all()):
+            raise FlowError(
+                f"the denoiser gave {name} that are NaN or infinite; its weights or its input are"
+            )
 
 
 def renoise(path: Path, start: Start, shape: tuple[int, int], draw: Draw) -> Tensor:

@@ -341,8 +341,20 @@ UNORDERED = MetricPath(MatrixDistance(torch.ones(K, K).fill_diagonal_(0.0)))
             r"gave logits of shape \(1, 6, 17\); \(1, 6, 16\) is needed",
         ),
         (
+            lambda: Solver(MIXTURE)(
+                lambda x, t, p: Prediction(vague(x, t, p), torch.ones(1, N + 1)), (1, N)
+            ),
+            r"gave rates of shape \(1, 7\); \(1, 6\) is needed",
+        ),
+        (
+            lambda: Solver(MIXTURE)(
+                lambda x, t, p: Prediction(vague(x, t, p), torch.full((1, N), math.nan)), (1, N)
+            ),
+            "gave rates that are NaN or infinite",
+        ),
+        (
             lambda: Solver(METRIC)(lambda x, t, p: torch.full((1, N, K), math.nan), (1, N)),
-            "the denoiser gave NaN logits",
+            "the denoiser gave logits that are NaN or infinite",
         ),
         (
             lambda: Solver(METRIC)(
