@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from dfm_vla_ros.errors import DfmVlaError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from dfm_vla_ros.flow.toy.experiment import Cell, ToyConfig, Trained
 
 FIGURE_EVALUATIONS = 16
@@ -78,8 +80,14 @@ def draw_figure(trained: Trained, file: Path) -> None:
     for axis, name in zip(axes.flat, SETTLING, strict=True):
         image, title = _settling(trained, name)
         colours = pyplot.get_cmap("viridis").with_extremes(bad="0.9")
-        shown = axis.imshow(image, cmap=colours, aspect="auto", interpolation="nearest")
+        # One scale for all panels, or the colour bar would be true of the last alone.
+        scale = {"vmin": 0, "vmax": trained.config.walk.levels - 1}
+        extent = (-0.5, image.shape[1] - 0.5, len(image) + 0.5, 0.5)
+        shown = axis.imshow(
+            image, cmap=colours, aspect="auto", interpolation="nearest", extent=extent, **scale
+        )
         axis.set(title=title, xlabel="position", ylabel="evaluation")
+        axis.yaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(shown, ax=axes, label="token (grey: not decided)", shrink=0.7)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=70)
@@ -87,7 +95,7 @@ def draw_figure(trained: Trained, file: Path) -> None:
     print(file)
 
 
-def _settling(trained: Trained, name: str) -> tuple[object, str]:
+def _settling(trained: Trained, name: str) -> tuple[np.ma.MaskedArray, str]:
     """Return tokens (evaluations, N), undecided masked, and a title."""
     import numpy as np
 
@@ -100,7 +108,8 @@ def _settling(trained: Trained, name: str) -> tuple[object, str]:
     if name == "AR":
         undecided = np.arange(walk.length) > np.arange(len(tokens))[:, None]
     verdict = "valid" if bool(walk.valid(solution.tokens)) else "not valid"
-    title = f"{name}, {solution.evaluations} evaluations: {verdict}"
+    many = "s" if solution.evaluations > 1 else ""
+    title = f"{name}, {solution.evaluations} evaluation{many}: {verdict}"
     return np.ma.masked_array(tokens, undecided), title
 
 
