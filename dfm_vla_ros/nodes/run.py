@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.nodes.lifecycle import Interrupted, ManagedNode
 
 SWITCH_S = 5e-4
 """How long a thread keeps the interpreter while another wants it [s].
@@ -39,10 +41,13 @@ class Stop:
 def run(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
     """Spin one node until SIGINT or SIGTERM; return the exit status.
 
-    A node may have ``close()``, called before it is destroyed. A DfmVlaError that a callback
-    raises ends the process with its message. The node must have a timer: a signal is noticed when
-    the next callback is due.
+    A managed node is started if its parameters say so. A node may have ``close()``, called before
+    it is destroyed. A DfmVlaError that a callback raises ends the process with its message. The
+    node must have a timer: a signal is noticed when the next callback is due.
+
+    Nodes see this machine alone unless ROS_AUTOMATIC_DISCOVERY_RANGE says otherwise.
     """
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     stop = Stop()
     sys.setswitchinterval(SWITCH_S)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
@@ -62,8 +67,13 @@ def _spin(make_node: Callable[[], Node], stop: Stop) -> None:
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
+        if isinstance(node, ManagedNode):
+            node.interrupted = lambda: stop.requested
+            node.start()
         while not stop.requested:
             executor.spin_once()
+    except Interrupted:
+        pass  # by the signal that ends the node anyway
     finally:
         close = getattr(node, "close", None)
         if close is not None:
