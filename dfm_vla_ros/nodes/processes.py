@@ -80,6 +80,8 @@ class Children:
         """Put all children into one ROS domain of this machine alone."""
         self._logs = logs
         self.members: dict[str, Child] = {}
+        self.sessions: set[int] = set()
+        """Of every process ever started here: each child leads one."""
         self._environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain),
@@ -97,6 +99,8 @@ class Children:
         child = Child(name, [*wrapper, module, *arguments], self._logs / f"{name}.log")
         self.members[name] = child
         child.start(self._environment)
+        assert child.process is not None
+        self.sessions.add(child.process.pid)
         return child
 
     def start_node(
