@@ -1,7 +1,8 @@
-"""Everything on the twin: sim.launch.py and policy.launch.py with the same arguments."""
+"""Everything on the twin: sim and policy; if asked, ros2_control with mock arms and RViz."""
 
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch.conditions import IfCondition
+from launch.substitutions import IfElseSubstitution, LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
@@ -13,24 +14,63 @@ ARGUMENTS = (
     (
         "params_file",
         PathJoinSubstitution([PACKAGE, "config", "dual_arm.yaml"]),
-        "parameters of all nodes",
+        "parameters of all nodes; one file per robot",
+    ),
+    (
+        "autostart",
+        "true",
+        "true: policy and executor configure and activate themselves; false: they wait for "
+        "'ros2 lifecycle set'",
     ),
     ("log_level", "info", "debug, info, warn, error or fatal"),
-    ("use_robot_state_publisher", "true", "false: no transforms of the links"),
+    (
+        "use_mock_hardware",
+        "false",
+        "true: ros2_control with mock arms follows the executor and publishes joint_states; "
+        "the twin mirrors it for the cameras",
+    ),
+    ("use_rviz", "false", "true: show robot, cameras and frames in RViz"),
+    (
+        "use_robot_state_publisher",
+        "true",
+        "false: no robot_description, no transforms of links; mock hardware and RViz need them",
+    ),
 )
 
 
+def include(part: str, condition: IfCondition | None = None, **arguments: object) -> object:
+    """Include a launch file of this package with these arguments."""
+    return IncludeLaunchDescription(
+        PathJoinSubstitution([PACKAGE, "launch", f"{part}.launch.py"]),
+        launch_arguments=arguments.items(),
+        condition=condition,
+    )
+
+
 def generate_launch_description() -> LaunchDescription:
-    declared = [
-        DeclareLaunchArgument(name, default_value=default, description=description)
-        for name, default, description in ARGUMENTS
-    ]
-    passed = {name: LaunchConfiguration(name) for name, _, _ in ARGUMENTS}
-    included = [
-        IncludeLaunchDescription(
-            PathJoinSubstitution([PACKAGE, "launch", f"{part}.launch.py"]),
-            launch_arguments=passed.items(),
-        )
-        for part in ("sim", "policy")
-    ]
-    return LaunchDescription([*declared, *included])
+    given = {name: LaunchConfiguration(name) for name, _, _ in ARGUMENTS}
+    shared = {name: given[name] for name in ("namespace", "use_sim_time", "log_level")}
+    mock = given["use_mock_hardware"]
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=description)
+                for name, default, description in ARGUMENTS
+            ),
+            include(
+                "sim",
+                params_file=given["params_file"],
+                use_robot_state_publisher=given["use_robot_state_publisher"],
+                twin_joint_states=IfElseSubstitution(mock, "twin/joint_states", "joint_states"),
+                **shared,
+            ),
+            include("control", IfCondition(mock), **shared),
+            include(
+                "policy",
+                params_file=given["params_file"],
+                autostart=given["autostart"],
+                **shared,
+            ),
+            include("rviz", IfCondition(given["use_rviz"]), **shared),
+        ]
+    )

@@ -1,6 +1,6 @@
 """The policy and the executor, for a twin or a robot that is already there."""
 
-from launch.actions import DeclareLaunchArgument
+from launch.actions import DeclareLaunchArgument, Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -11,11 +11,17 @@ from launch import LaunchDescription
 PACKAGE = FindPackageShare("dfm_vla_ros")
 ARGUMENTS = (
     ("namespace", "", "of every node and topic"),
-    ("use_sim_time", "false", "follow /clock"),
+    ("use_sim_time", "false", "true: follow /clock"),
     (
         "params_file",
         PathJoinSubstitution([PACKAGE, "config", "dual_arm.yaml"]),
-        "parameters of both nodes",
+        "parameters of both nodes; one file per robot",
+    ),
+    (
+        "autostart",
+        "true",
+        "true: the nodes configure and activate themselves; false: they wait for "
+        "'ros2 lifecycle set'",
     ),
     ("log_level", "info", "debug, info, warn, error or fatal"),
 )
@@ -23,7 +29,8 @@ ARGUMENTS = (
 
 def generate_launch_description() -> LaunchDescription:
     overrides = {
-        "use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool),
+        name: ParameterValue(LaunchConfiguration(name), value_type=bool)
+        for name in ("use_sim_time", "autostart")
     }
     nodes = [
         Node(
@@ -32,8 +39,15 @@ def generate_launch_description() -> LaunchDescription:
             name=name,
             namespace=LaunchConfiguration("namespace"),
             parameters=[LaunchConfiguration("params_file"), overrides],
-            arguments=["--ros-args", "--log-level", LaunchConfiguration("log_level")],
+            ros_arguments=[
+                "--log-level",
+                LaunchConfiguration("log_level"),
+                "--enclave",
+                f"/dfm_vla_ros/{name}",
+            ],
             output="screen",
+            # SIGINT to the other: an executor that is left brakes and holds before it ends.
+            on_exit=Shutdown(reason=f"{name} ended"),
         )
         for name in ("policy_node", "executor_node")
     ]
