@@ -17,7 +17,7 @@ from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.flow.solvers import Solver, SolverConfig
 from dfm_vla_ros.model.checkpoint import Checkpoint, DecoderConfig, folder_hash
 from dfm_vla_ros.model.refiner import Prefix
-from dfm_vla_ros.policy.types import Chunk, Observation
+from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.tokens.action import ActionTokenizer
 
 
@@ -125,12 +125,21 @@ class Policy:
         self._text(instruction)
 
     @torch.inference_mode()
-    def act(self, observation: Observation, seed: int = 0) -> Chunk:
-        """Return the next chunk; the same observation and seed give the same tokens.
+    def act(
+        self, observation: Observation, seed: int = 0, guidance: Guidance | None = None
+    ) -> Chunk:
+        """Return the next chunk; the same observation, seed and guidance give the same tokens.
+
+        Args:
+            observation: one moment.
+            seed: of the refinement.
+            guidance: tokens to keep and to start from; None: all start as noise.
 
         Raises:
-            ObservationError: a camera is missing, or an image or joint array is malformed.
+            ObservationError: a camera is missing, or an image, joint array or guidance is
+                malformed.
             TokenizerError: no word of the instruction is known, or a joint is not finite.
+            FlowError: the guidance's t0 leaves no step.
         """
         began = time.perf_counter()
         cache = self._checkpoint.refiner.prefill(self._prefix(observation))
@@ -140,10 +149,37 @@ class Policy:
             shape=(1, count),
             prefix=cache,
             generators=[seed],
+            committed=self._committed(guidance),
+            start=self._start(guidance),
         )
         tokens = solution.tokens.cpu().numpy().reshape(self.horizon, -1)
         reference = np.array(observation.commanded, dtype=np.float64)
-        return Chunk(tokens, reference, time.perf_counter() - began, solution.evaluations)
+        return Chunk(
+            tokens,
+            reference,
+            time.perf_counter() - began,
+            solution.evaluations,
+            guidance.committed_steps if guidance else 0,
+        )
+
+    def _committed(self, guidance: Guidance | None) -> tuple[Tensor, Tensor] | None:
+        """Return mask and tokens (N,) to hold."""
+        if guidance is None:
+            return None
+        expected = (self.horizon, len(self.tokenizer.joint_names))
+        for name in ("committed", "tokens"):
+            shape = np.shape(getattr(guidance, name))
+            if shape != expected:
+                raise ObservationError(f"guidance.{name} has shape {shape}, expected {expected}")
+        flat = (guidance.committed.reshape(-1), guidance.tokens.reshape(-1))
+        mask, tokens = (torch.from_numpy(part).to(self._device) for part in flat)
+        return mask, tokens
+
+    def _start(self, guidance: Guidance | None) -> tuple[Tensor, float] | None:
+        """Return tokens (1, N) to start from and their t0."""
+        if guidance is None or guidance.start_t0 is None:
+            return None
+        return self._row(guidance.tokens.reshape(-1)), guidance.start_t0
 
     def _prefix(self, observation: Observation) -> Prefix:
         config = self._checkpoint.config

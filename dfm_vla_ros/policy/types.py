@@ -27,6 +27,24 @@ class Observation:
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """What a chunk must keep of the one that is running; see ``policy.realtime``.
+
+    Attributes:
+        committed: (horizon, D) bool: tokens that come out as they are given.
+        tokens: (horizon, D) int64: the running chunk as seen from the new observation.
+        start_t0: time in (0, 1) that the tokens are re-noised to and refined from; None: the free
+            ones start as noise.
+        committed_steps: number of first steps that are committed whole.
+    """
+
+    committed: NDArray[np.bool_]
+    tokens: NDArray[np.int64]
+    start_t0: float | None
+    committed_steps: int
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Action tokens of the next ``horizon`` control steps.
 
@@ -35,9 +53,11 @@ class Chunk:
         reference: (D,) the commanded positions that the tokens are relative to.
         inference_s: time the call took [s].
         evaluations: network evaluations over the action tokens.
+        committed_steps: first steps that repeat the running chunk.
     """
 
     tokens: NDArray[np.int64]
     reference: NDArray[np.float64]
     inference_s: float
     evaluations: int
+    committed_steps: int = 0

@@ -12,6 +12,7 @@ from small import random_observation, small_checkpoint
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.policy.policy import ObservationError, Policy, square
+from dfm_vla_ros.policy.types import Guidance
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +92,32 @@ def test_that_the_number_of_steps_can_be_changed_on_loading(tmp_path: Path) -> N
     small_checkpoint().save(tmp_path / "c", "# test\n")
     policy = Policy.load(tmp_path / "c", refinement_steps=1, validation_steps=1)
     assert policy.act(random_observation()).evaluations == 2
+
+
+def guidance(steps: int, start_t0: float | None = None, fill: int = 7) -> Guidance:
+    """Return guidance that commits the first ``steps`` to one token."""
+    mask = np.repeat(np.arange(8)[:, None] < steps, 14, axis=1)
+    return Guidance(mask, np.full((8, 14), fill), start_t0, steps)
+
+
+@pytest.mark.parametrize("start_t0", [None, 0.6])
+def test_that_committed_tokens_come_out_as_they_are_and_change_the_others(
+    policy: Policy, start_t0: float | None
+) -> None:
+    free = policy.act(random_observation())
+    kept = policy.act(random_observation(), guidance=guidance(3, start_t0))
+    other = policy.act(random_observation(), guidance=guidance(3, start_t0, fill=60))
+    assert (kept.tokens[:3] == 7).all()
+    assert (other.tokens[:3] == 60).all()
+    assert (kept.tokens[3:] != other.tokens[3:]).any()
+    assert (free.committed_steps, kept.committed_steps) == (0, 3)
+
+
+def test_that_a_warm_start_takes_only_the_steps_after_its_time(policy: Policy) -> None:
+    assert policy.act(random_observation(), guidance=guidance(2, 0.5)).evaluations == 8
+
+
+def test_that_guidance_of_another_shape_is_refused(policy: Policy) -> None:
+    wrong = Guidance(np.zeros((8, 13), bool), np.zeros((8, 14), np.int64), None, 0)
+    with pytest.raises(ObservationError, match=r"guidance.committed has shape \(8, 13\)"):
+        policy.act(random_observation(), guidance=wrong)
