@@ -8,7 +8,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
+from dfm_vla_ros.robot.spline import Spline
+
 Array = NDArray[np.float64]
+
+SAME_M = 1e-6
+"""Distances that differ by less are the same."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +47,32 @@ class Clearance(Protocol):
         Returns:
             The breach of the smallest distance over all rows; of equal ones the first.
         """
+
+
+def check_clearance(motion: Spline, clearance: Clearance, parts: int = 4) -> None:
+    """Refuse a motion that comes too close to anything, at its waypoints or between.
+
+    One that starts too close may go on as long as it comes no closer: else the arms could never
+    leave.
+
+    Args:
+        motion: from its start on.
+        clearance: what is around.
+        parts: samples a segment.
+
+    Raises:
+        ChunkRefused: names both bodies, distance, bound and time.
+    """
+    times, positions = motion.sampled(parts)
+    breach = clearance.check(positions)
+    if breach is None:
+        return
+    start = clearance.check(positions[:1])
+    if start is not None and breach.distance_m >= start.distance_m - SAME_M:
+        return
+    raise ChunkRefused(
+        Verdict.COLLISION,
+        f"{breach.first} and {breach.second} would come within {breach.distance_m:.4f} m, allowed "
+        f"is {breach.allowed_m} m, {times[breach.index]:.2f} s after the start: lead the arms "
+        "another way",
+    )

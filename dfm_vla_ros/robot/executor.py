@@ -3,85 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.robot.limits import JointLimits
-from dfm_vla_ros.robot.plan import (
-    DEFAULT_SETTINGS,
-    Plan,
-    PlanRefused,
-    PlanSettings,
-    PlanTooLate,
-    plan,
+from dfm_vla_ros.robot.brake import brake
+from dfm_vla_ros.robot.checks import check_content, check_identity, ordered_positions
+from dfm_vla_ros.robot.chunks import ChunkRefused, JoinMode, Request, Tokenizer, Verdict
+from dfm_vla_ros.robot.clearance import Clearance, check_clearance
+from dfm_vla_ros.robot.freshness import Freshness
+from dfm_vla_ros.robot.joining import (
+    approach,
+    joining_time,
+    mixed,
+    old_targets,
+    smallest_scale,
 )
+from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.robot.plan import Plan, approach_at, plan
+from dfm_vla_ros.robot.progress import Account, Ledger, Progress, StepCount
 from dfm_vla_ros.robot.reference import Reference
+from dfm_vla_ros.robot.settings import DEFAULT_SETTINGS, PlanRefused, PlanSettings, PlanTooLate
+
+__all__ = [
+    "Account",
+    "ChunkRefused",
+    "Executor",
+    "JoinMode",
+    "Progress",
+    "Request",
+    "Verdict",
+]
 
 Array = NDArray[np.float64]
 
 
-class Verdict(IntEnum):
-    """What became of a chunk; the numbers are those of ExecutorStatus."""
-
-    OK = 0
-    UNKNOWN_TOKENIZER = 1
-    WRONG_JOINTS = 2
-    MALFORMED = 3
-    LIMIT_VIOLATED = 4
-    TOO_LATE = 5
-    NO_REFERENCE = 6
-
-
-class ChunkRefused(DfmVlaError):
-    """The chunk is refused whole, and why."""
-
-    def __init__(self, verdict: Verdict, message: str) -> None:
-        """Keep the verdict beside the message."""
-        super().__init__(message)
-        self.verdict = verdict
-
-
-class Tokenizer(Protocol):
-    """What the executor needs of an action tokenizer."""
-
-    hash: str
-    joint_names: tuple[str, ...]
-    horizon: int
-    vocabulary_size: int
-    control_period_s: float
-
-    def decode(self, tokens: NDArray[np.integer], reference: Array) -> Array:
-        """Return targets (H, D)."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """The parts of an ActionChunk that decide what the arms do.
-
-    Attributes:
-        tokens: (H * D,), step-major.
-        reference: (D,) commanded positions that the tokens count from [rad], grippers [m].
-        observation_s: when the observation was made; step k is due k control periods later [s].
-    """
-
-    tokenizer_hash: str
-    joint_names: tuple[str, ...]
-    horizon: int
-    tokens: NDArray[np.integer]
-    reference: Array
-    control_period_s: float
-    observation_s: float
+class SpeedError(DfmVlaError):
+    """A speed outside (0, 1]."""
 
 
 class Executor:
     """Checks chunks, plans them from its own running reference and remembers what it commands.
 
-    All times are on one clock [s].
+    All times are on one clock [s]. Step k of a chunk is due once k control steps have been
+    executed since its observation; while the arms rest or brake none are.
     """
 
     def __init__(
@@ -90,26 +56,69 @@ class Executor:
         limits: JointLimits,
         settings: PlanSettings = DEFAULT_SETTINGS,
         maximum_age_s: float = 0.5,
+        clearance: Clearance | None = None,
+        dry_run: bool = False,
     ) -> None:
-        """Wait for joint states; refuse chunks while the newest are too old."""
-        self.tokenizer = tokenizer
-        self.limits = limits
-        self._settings = settings
+        """Wait for joint states; refuse chunks while the newest are too old.
+
+        Args:
+            tokenizer: decodes the chunks.
+            limits: the D joints.
+            settings: margins and bounds.
+            maximum_age_s: of the newest joint states [s].
+            clearance: refuses motions that come too close to anything; None: unchecked.
+            dry_run: plan from where the robot is, at rest, and command nothing else.
+        """
+        self.tokenizer, self.limits = tokenizer, limits
+        self.dry_run = dry_run
+        self._settings, self._clearance = settings, clearance
         self._maximum_age_s = maximum_age_s
+        self._speed = 1.0
+        self._stop_reason = ""
+        self._progress: Progress | None = None
+        self._ledger = Ledger()
+        self._forget(-np.inf)
+
+    def _forget(self, since_s: float) -> None:
         self._reference: Reference | None = None
-        self._measured_s = -np.inf
-        self._valid_from_s = -np.inf
-        self._newest_observation_s = -np.inf
-        self._end_s = -np.inf
+        self._measured: Array | None = None
+        self._fresh = Freshness(since_s, self._maximum_age_s, self._settings.maximum_chunk_age_s)
+        self._count = StepCount(max(10.0, self._settings.maximum_chunk_age_s))
+        self._end_s, self._braking = -np.inf, False
+
+    @property
+    def speed(self) -> float:
+        """Slow mode: the share of full speed, (0, 1], at which chunks to come run."""
+        return self._speed
+
+    @speed.setter
+    def speed(self, value: float) -> None:
+        if not 0 < value <= 1:
+            raise SpeedError(f"speed is {value}, allowed are numbers above 0, up to 1")
+        self._speed = float(value)
+
+    @property
+    def progress(self) -> Progress | None:
+        """The phase of the newest chunk accepted; None before the first."""
+        return self._progress
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the arms are stopped; empty if they are not."""
+        return self._stop_reason
+
+    def account(self, now_s: float) -> Account:
+        """Return what became of the chunks until now."""
+        return self._ledger.at(now_s)
 
     def reset(self, since_s: float) -> None:
         """Forget the reference: the robot was put somewhere else at ``since_s``.
 
         The next joint states from then on are the new one; chunks seen from before are refused.
         """
-        self._reference = None
-        self._valid_from_s = since_s
-        self._newest_observation_s = self._end_s = -np.inf
+        self._ledger.supersede(since_s)
+        self._leave(since_s)
+        self._forget(since_s)
 
     def measure(self, names: Sequence[str], positions: Sequence[float], stamp_s: float) -> None:
         """Take in joint states: the first ones (after a reset) are where the reference starts.
@@ -117,18 +126,28 @@ class Executor:
         Joints are found by name; the message may hold others.
 
         Raises:
-            ChunkRefused: a joint is missing or not finite; the message does not count as new.
+            ChunkRefused: a joint is missing, named twice, not finite or far outside its limits,
+                or the stamp is no number; the message does not count as new.
         """
-        if stamp_s < self._valid_from_s:
+        if not np.isfinite(stamp_s):
+            raise ChunkRefused(Verdict.NO_REFERENCE, f"the joint states' stamp is {stamp_s} s")
+        if stamp_s < self._fresh.since_s:
             return
-        ordered = self._ordered(names, positions)
+        ordered = ordered_positions(names, positions, self.limits)
         if self._reference is None:
             self._reference = Reference(ordered)
-        self._measured_s = stamp_s
+        self._measured, self._fresh.measured_s = ordered, stamp_s
 
     def sample(self, now_s: float) -> tuple[Array, Array] | None:
-        """Return position and velocity (D,) commanded now; None before the first joint states."""
-        return None if self._reference is None else self._reference.sample(now_s)
+        """Return position and velocity (D,) commanded now; None before the first joint states.
+
+        In a dry run nothing is commanded: where the joints are, at rest.
+        """
+        if self._reference is None or self._measured is None:
+            return None
+        if self.dry_run:
+            return self._measured.copy(), np.zeros_like(self._measured)
+        return self._reference.sample(now_s)
 
     def executing(self, now_s: float) -> bool:
         """Return whether a trajectory is running."""
@@ -138,107 +157,131 @@ class Executor:
         """Return the plan for a chunk and follow it from now on.
 
         Raises:
-            ChunkRefused: nothing changes; the arms go on with the old trajectory, to rest.
+            ChunkRefused: nothing changes, the arms go on with the old trajectory, to rest; if
+                ``verdict.brakes``, the caller should :meth:`hold`.
         """
-        self._check_identity(request)
-        self._check_content(request)
-        reference = self._check_reference(request, now_s)
+        try:
+            reference = self._check(request, now_s)
+            made, progress = self._planned(request, reference, now_s)
+        except ChunkRefused:
+            self._ledger.refuse()
+            raise
+        self._ledger.accept(made.start_s, now_s)
+        self._follow(made, now_s)
+        remaining = progress.last_step - progress.at(made.start_s)
+        self._count.run(made.start_s, remaining, progress.step_period_s)
+        self._progress, self._braking = progress, False
+        self._fresh.observed_s = request.observation_s
+        return made
+
+    def refuse(self, verdict: Verdict, message: str) -> ChunkRefused:
+        """Count a chunk refused for what only the caller knows; return what to raise."""
+        self._ledger.refuse()
+        return ChunkRefused(verdict, message)
+
+    def hold(self, now_s: float) -> Plan | None:
+        """Brake to rest as fast as the limits allow and follow no chunk any more.
+
+        Returns:
+            The plan; None if the arms rest, brake already or are not known, and in a dry run.
+        """
+        self._ledger.supersede(now_s)
+        start_s = self._leave(now_s)
+        if self.dry_run:
+            self._end_s = min(self._end_s, start_s)
+        known = self._reference is not None and not self._fresh.jumped(now_s)
+        if not known or self._braking or start_s >= self._end_s:
+            return None
+        state = self._reference.sample(start_s)
+        before = approach(self._reference, now_s, start_s)
+        made = brake(*state, start_s, before, self.limits, self._settings)
+        self._follow(made, now_s)
+        self._braking = True
+        return made
+
+    def stop(self, reason: str, now_s: float) -> Plan | None:
+        """Hold, and refuse chunks until :meth:`resume`; the first reason is kept."""
+        self._stop_reason = self._stop_reason or reason or "stopped without a reason"
+        return self.hold(now_s)
+
+    def resume(self) -> None:
+        """Take chunks again after :meth:`stop`."""
+        self._stop_reason = ""
+
+    def _check(self, request: Request, now_s: float) -> Reference:
+        """Return the reference if the chunk may be planned."""
+        if self._stop_reason:
+            raise ChunkRefused(
+                Verdict.NOT_ACTIVE, f"the arms are stopped ({self._stop_reason}): resume first"
+            )
+        self._fresh.check_clock(now_s)
+        check_identity(request, self.tokenizer, self.limits)
+        check_content(request, self.tokenizer)
+        self._fresh.check_measured(now_s)
+        self._fresh.check_observation(request.observation_s, now_s)
+        if self._reference is None:
+            raise ChunkRefused(Verdict.NO_REFERENCE, "there were no joint states since the reset")
+        return self._reference
+
+    def _planned(
+        self, request: Request, reference: Reference, now_s: float
+    ) -> tuple[Plan, Progress]:
+        """Return what a chunk becomes; nothing changes yet."""
+        settings, period_s = self._settings, request.control_period_s
+        start_s = joining_time(reference, now_s, settings.lead_s)
+        observed = self._count.at(request.observation_s)
+        consumed = max(self._count.at(start_s) - observed, 0.0)
+        last = request.execute_steps or request.horizon
+        due_s = start_s + (np.arange(1, last + 1) - consumed) * period_s
         tokens = request.tokens.reshape(request.horizon, len(self.limits.names))
-        targets = self.tokenizer.decode(tokens, request.reference)
-        steps = np.arange(1, request.horizon + 1)
-        due_s = request.observation_s + steps * request.control_period_s
-        start_s = now_s + self._settings.lead_s
+        targets = mixed(
+            self.tokenizer.decode(tokens, request.reference)[:last],
+            due_s >= start_s + settings.minimum_gap_s,
+            request,
+            old_targets(reference, self._count, observed, last),
+        )
+        scale = smallest_scale(request, last - consumed, self.speed, settings)
+        made = self._plan(targets, due_s, start_s, now_s, scale)
+        step_s = period_s * made.time_scale
+        zero_s = start_s - consumed * step_s
+        return made, Progress(request.goal_id, request.chunk_id, zero_s, step_s, last)
+
+    def _plan(
+        self, targets: Array, due_s: Array, start_s: float, now_s: float, scale: float
+    ) -> Plan:
+        """Return the plan from the state commanded at ``start_s``, checked for clearance."""
+        if self.dry_run:
+            state = self.sample(start_s)
+            before = approach_at(now_s, len(self.limits.names))
+        else:
+            state = self._reference.sample(start_s)
+            before = approach(self._reference, now_s, start_s)
         try:
             made = plan(
-                targets, due_s, start_s, *reference.sample(start_s), self.limits, self._settings
+                targets, due_s, start_s, *state, self.limits, self._settings, scale, before
             )
         except PlanTooLate as error:
             raise ChunkRefused(Verdict.TOO_LATE, str(error)) from error
         except PlanRefused as error:
             raise ChunkRefused(Verdict.LIMIT_VIOLATED, str(error)) from error
-        reference.replace(made.joined, made.stamp_s, now_s)
-        self._newest_observation_s, self._end_s = request.observation_s, made.end_s
+        if self._clearance is not None:
+            check_clearance(made.spline, self._clearance)
         return made
 
-    def _ordered(self, names: Sequence[str], positions: Sequence[float]) -> Array:
-        """Return the positions of the limits' joints, found by name."""
-        at = {name: position for name, position in zip(names, positions, strict=False)}
-        missing = [name for name in self.limits.names if name not in at]
-        if missing:
-            raise ChunkRefused(
-                Verdict.WRONG_JOINTS,
-                f"the joint states lack {missing[0]}; they hold {list(names)}",
-            )
-        ordered = np.array([at[name] for name in self.limits.names], dtype=np.float64)
-        if not np.isfinite(ordered).all():
-            joint = self.limits.names[int(np.argmin(np.isfinite(ordered)))]
-            raise ChunkRefused(
-                Verdict.NO_REFERENCE, f"joint states: {joint} is {at[joint]}, not finite"
-            )
-        return ordered
+    def _follow(self, made: Plan, now_s: float) -> None:
+        """Command ``made`` from now on."""
+        if self.dry_run:
+            self._reference = Reference(made.spline.positions[0])
+        self._reference.replace(made.joined, made.stamp_s, now_s)
+        self._end_s = made.end_s
+        self._fresh.newest_s = now_s
 
-    def _check_identity(self, request: Request) -> None:
-        """Refuse a chunk of another tokenizer or another robot."""
-        if request.tokenizer_hash != self.tokenizer.hash:
-            raise ChunkRefused(
-                Verdict.UNKNOWN_TOKENIZER,
-                f"tokenizer_hash is {request.tokenizer_hash!r}, loaded is "
-                f"{self.tokenizer.hash!r}: give policy and executor the same checkpoint",
-            )
-        if request.joint_names != self.limits.names:
-            raise ChunkRefused(
-                Verdict.WRONG_JOINTS,
-                f"joint_names are {list(request.joint_names)}, this robot's are "
-                f"{list(self.limits.names)}",
-            )
-
-    def _check_content(self, request: Request) -> None:
-        """Refuse sizes that disagree, tokens out of vocabulary and numbers that are none."""
-        joints, known = len(self.limits.names), self.tokenizer
-        expected = known.horizon * joints
-        checks = (
-            (
-                request.horizon == known.horizon,
-                f"horizon {request.horizon} is not {known.horizon}",
-            ),
-            (request.tokens.size == expected, f"{request.tokens.size} tokens, not {expected}"),
-            (
-                request.reference.size == joints,
-                f"{request.reference.size} reference positions, not {joints}",
-            ),
-            (
-                bool(np.isfinite(request.reference).all()),
-                f"reference_positions are {request.reference}, not finite",
-            ),
-            (
-                abs(request.control_period_s - known.control_period_s) < 1e-6,
-                f"control_period is {request.control_period_s} s, not {known.control_period_s} s",
-            ),
-            (
-                bool((request.tokens < known.vocabulary_size).all()),
-                f"token {request.tokens.max(initial=0)} is out of vocabulary: allowed are 0 .. "
-                f"{known.vocabulary_size - 1}",
-            ),
-        )
-        for holds, message in checks:
-            if not holds:
-                raise ChunkRefused(Verdict.MALFORMED, message)
-
-    def _check_reference(self, request: Request, now_s: float) -> Reference:
-        """Return the reference, unless it or the chunk is too old."""
-        age_s = now_s - self._measured_s
-        if self._reference is None or age_s > self._maximum_age_s:
-            raise ChunkRefused(
-                Verdict.NO_REFERENCE,
-                f"the newest joint states are {age_s:.3f} s old, allowed is "
-                f"{self._maximum_age_s} s: is the robot publishing joint_states?",
-            )
-        if request.observation_s < self._valid_from_s:
-            raise ChunkRefused(Verdict.TOO_LATE, "the chunk was made before the robot was reset")
-        if request.observation_s < self._newest_observation_s:
-            raise ChunkRefused(
-                Verdict.TOO_LATE,
-                f"a chunk {self._newest_observation_s - request.observation_s:.3f} s newer is "
-                "running: only one policy may command the arms",
-            )
-        return self._reference
+    def _leave(self, now_s: float) -> float:
+        """Follow no chunk from the next joining on; return when that is."""
+        start_s = now_s + self._settings.lead_s
+        if self._reference is not None:
+            start_s = joining_time(self._reference, now_s, self._settings.lead_s)
+        self._count.stop(start_s)
+        if self._progress is not None:
+            self._progress = self._progress.ended(start_s)
+        return start_s

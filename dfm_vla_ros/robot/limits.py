@@ -1,4 +1,4 @@
-"""Joint limits: position and velocity from the URDF, acceleration and jump from parameters."""
+"""Joint limits: position and velocity from the URDF, acceleration and jerk from parameters."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ ARM_ACCELERATION = 60.0
 """[rad/s^2] default bound; a URDF names none."""
 GRIPPER_ACCELERATION = 60.0
 """[m/s^2]: a finger may cross its whole travel within one control period."""
+ARM_JERK = 1500.0
+"""[rad/s^3]: three times what the demonstrations' chunks need; full speed stops in 0.13 s."""
+GRIPPER_JERK = 1000.0
+"""[m/s^3]: a finger may cross its whole travel within one control period."""
 
 
 class UrdfError(DfmVlaError):
@@ -28,7 +32,8 @@ class UrdfError(DfmVlaError):
 class JointLimits:
     """Bounds of D joints.
 
-    ``lower <= q <= upper``, ``|dq/dt| <= velocity``, ``|d2q/dt2| <= acceleration``.
+    ``lower <= q <= upper``, ``|dq/dt| <= velocity``, ``|d2q/dt2| <= acceleration``,
+    ``|d3q/dt3| <= jerk`` (within each cubic; acceleration may step where two meet).
 
     Attributes:
         names: the D joints.
@@ -36,6 +41,7 @@ class JointLimits:
         upper: (D,) largest positions.
         velocity: (D,) [rad/s], grippers [m/s].
         acceleration: (D,) [rad/s^2], grippers [m/s^2].
+        jerk: (D,) [rad/s^3], grippers [m/s^3].
         prismatic: (D,) bool, True for a joint measured in metres.
     """
 
@@ -44,6 +50,7 @@ class JointLimits:
     upper: Array
     velocity: Array
     acceleration: Array
+    jerk: Array
     prismatic: NDArray[np.bool_]
 
     @classmethod
@@ -53,6 +60,8 @@ class JointLimits:
         names: Sequence[str] = JOINT_NAMES,
         arm_acceleration: float = ARM_ACCELERATION,
         gripper_acceleration: float = GRIPPER_ACCELERATION,
+        arm_jerk: float = ARM_JERK,
+        gripper_jerk: float = GRIPPER_JERK,
     ) -> JointLimits:
         """Read the limits of ``names`` from ``text``, a URDF with its xacro expanded.
 
@@ -66,7 +75,9 @@ class JointLimits:
         rows = np.array([_limit(joints[name]) for name in names])
         prismatic = np.array([joints[name].get("type") == "prismatic" for name in names])
         acceleration = np.where(prismatic, gripper_acceleration, arm_acceleration)
-        return cls(tuple(names), rows[:, 0], rows[:, 1], rows[:, 2], acceleration, prismatic)
+        jerk = np.where(prismatic, gripper_jerk, arm_jerk)
+        lower, upper, velocity = rows.T
+        return cls(tuple(names), lower, upper, velocity, acceleration, jerk, prismatic)
 
     def shrunk(self, margin_rad: float) -> JointLimits:
         """Return the limits with ``margin_rad`` off both ends of the revolute joints.

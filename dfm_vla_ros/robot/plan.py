@@ -8,52 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.robot.joints import ARM_JOINTS
 from dfm_vla_ros.robot.limits import JointLimits
 from dfm_vla_ros.robot.reference import Trajectory
-from dfm_vla_ros.robot.spline import Spline, bounded
+from dfm_vla_ros.robot.scaling import slowed
+from dfm_vla_ros.robot.settings import DEFAULT_SETTINGS, PlanRefused, PlanSettings, PlanTooLate
+from dfm_vla_ros.robot.spline import Spline
+
+__all__ = ["DEFAULT_SETTINGS", "Approach", "Plan", "PlanRefused", "PlanSettings", "PlanTooLate"]
 
 Array = NDArray[np.float64]
-
-ROUNDING = 1e-9
-"""What a bound may be passed by without being violated [rad, m, relative]."""
-
-
-class PlanRefused(DfmVlaError):
-    """The targets cannot be followed safely; the message names joint, value and bound."""
-
-
-class PlanTooLate(PlanRefused):
-    """Every step is already past."""
-
-
-@dataclass(frozen=True)
-class PlanSettings:
-    """How targets become trajectories.
-
-    Attributes:
-        lead_s: from the stamp of the trajectories to their first point. A controller that gets
-            them within this time follows the old trajectory into the new one without a step.
-        minimum_gap_s: a step due sooner after the first point than this is dropped.
-        margin_rad: kept from both position limits by revolute joints.
-        tolerance_rad: how far outside a target is moved to the limit; one further out refuses the
-            chunk.
-        tolerance_m: the same for a gripper.
-        jump_rad: largest distance of a revolute joint to its first target.
-        largest_time_scale: a chunk that would need more is refused.
-    """
-
-    lead_s: float = 0.02
-    minimum_gap_s: float = 0.05
-    margin_rad: float = 0.005
-    tolerance_rad: float = 0.2
-    tolerance_m: float = 0.01
-    jump_rad: float = 0.6
-    largest_time_scale: float = 10.0
-
-
-DEFAULT_SETTINGS = PlanSettings()
 
 
 @dataclass(frozen=True)
@@ -66,6 +30,8 @@ class Plan:
         stamp_s: what the header of both carries, before the first point.
         time_scale: >= 1, how much slower than asked.
         first_step: number of steps dropped because they were past.
+        start_s: where the new motion joins the old one.
+        spline: the new motion, its times from ``start_s``.
     """
 
     trajectories: Mapping[str, Trajectory]
@@ -73,11 +39,29 @@ class Plan:
     stamp_s: float
     time_scale: float
     first_step: int
+    start_s: float
+    spline: Spline
 
     @property
     def end_s(self) -> float:
         """When the arms come to rest, on the clock of ``stamp_s`` [s]."""
         return self.stamp_s + float(self.joined.times_s[-1])
+
+
+@dataclass(frozen=True)
+class Approach:
+    """Points of the old motion between a stamp and the joining: repeated, it goes on exactly.
+
+    Attributes:
+        stamp_s: the stamp of the trajectories, before every point.
+        times_s: (P,) from the stamp, increasing; P may be 0.
+        positions, velocities: (P, D) commanded then.
+    """
+
+    stamp_s: float
+    times_s: Array
+    positions: Array
+    velocities: Array
 
 
 def plan(
@@ -88,23 +72,27 @@ def plan(
     velocity: Array,
     limits: JointLimits,
     settings: PlanSettings = DEFAULT_SETTINGS,
+    smallest_time_scale: float = 1.0,
+    approach: Approach | None = None,
 ) -> Plan:
     """Plan from the state commanded at ``now_s`` through the ``targets`` still ahead, to rest.
 
     Args:
         targets: (H, D) commanded positions [rad], grippers [m].
-        due_s: (H,) when each is due [s], increasing.
+        due_s: (H,) when each is due at time scale 1 [s], increasing.
         now_s: where the new motion starts, on the same clock; the trajectories' stamp lies
-            ``settings.lead_s`` before it.
+            ``settings.lead_s`` before it unless ``approach`` names one.
         position: (D,) commanded at ``now_s`` [rad], grippers [m].
         velocity: (D,) commanded at ``now_s`` [rad/s], grippers [m/s].
         limits: the D joints.
         settings: margins and bounds.
+        smallest_time_scale: >= 1, run at least this much slower.
+        approach: how the old motion reaches ``now_s``.
 
     Raises:
         PlanTooLate: no step is ahead.
         PlanRefused: a number is not finite, a target far outside the limits, the first target too
-            far away, or no time scale up to the largest keeps velocity and acceleration.
+            far away, or no time scale up to the largest keeps velocity, acceleration and jerk.
     """
     _check_finite(targets, due_s, position, velocity, limits)
     ahead = due_s >= now_s + settings.minimum_gap_s
@@ -115,9 +103,50 @@ def plan(
         )
     wanted = _within_limits(targets[ahead], limits, settings)
     _check_jump(wanted[0], position, limits, settings)
-    spline, scale = _slowed(wanted, due_s[ahead] - now_s, position, velocity, limits, settings)
-    first_step = int(np.argmax(ahead))
-    return _split(spline, limits, now_s - settings.lead_s, settings.lead_s, scale, first_step)
+    spline, scale = slowed(
+        wanted, due_s[ahead] - now_s, position, velocity, limits, settings, smallest_time_scale
+    )
+    approach = approach or approach_at(now_s - settings.lead_s, len(limits.names))
+    return assemble(spline, limits, now_s, approach, scale, int(np.argmax(ahead)))
+
+
+def approach_at(stamp_s: float, joints: int) -> Approach:
+    """Return an approach without points."""
+    none = np.empty((0, joints))
+    return Approach(stamp_s, np.empty(0), none, none)
+
+
+def assemble(
+    spline: Spline,
+    limits: JointLimits,
+    start_s: float,
+    approach: Approach,
+    time_scale: float,
+    first_step: int,
+) -> Plan:
+    """Return the plan of both arms: the approach, then ``spline`` from ``start_s``."""
+    lead_s = start_s - approach.stamp_s
+    skip = 0 if lead_s > 0 else 1  # a first point at time 0 is none that a controller takes
+    joined = Trajectory(
+        limits.names,
+        np.concatenate([approach.times_s, spline.times_s[skip:] + lead_s]),
+        np.concatenate([approach.positions, spline.positions[skip:]]),
+        np.concatenate([approach.velocities, spline.velocities[skip:]]),
+    )
+    arms = {arm: _part(joined, names) for arm, names in ARM_JOINTS.items()}
+    trajectories = {arm: part for arm, part in arms.items() if part.joint_names}
+    return Plan(trajectories, joined, approach.stamp_s, time_scale, first_step, start_s, spline)
+
+
+def _part(joined: Trajectory, names: tuple[str, ...]) -> Trajectory:
+    """Return the trajectory of those joints of ``names`` that ``joined`` has."""
+    columns = [joined.joint_names.index(name) for name in names if name in joined.joint_names]
+    return Trajectory(
+        tuple(joined.joint_names[c] for c in columns),
+        joined.times_s,
+        joined.positions[:, columns],
+        joined.velocities[:, columns],
+    )
 
 
 def _check_finite(
@@ -163,80 +192,3 @@ def _check_jump(
             f"{jump[joint]:.4f} from the commanded {position[joint]:.4f}; "
             f"allowed is {settings.jump_rad}"
         )
-
-
-def _slowed(
-    wanted: Array,
-    due_s: Array,
-    position: Array,
-    velocity: Array,
-    limits: JointLimits,
-    settings: PlanSettings,
-) -> tuple[Spline, float]:
-    """Return the spline at the smallest time scale found that keeps every limit, and the scale.
-
-    All joints of both arms share the scale, so the shape of the motion stays.
-    """
-    points = np.concatenate([position[None], wanted])
-    inner = limits.shrunk(settings.margin_rad)
-    # A command that already lies outside may stay there and come back, never go further out.
-    lower, upper = np.minimum(inner.lower, position), np.maximum(inner.upper, position)
-    scale = 1.0
-    while True:
-        times = np.concatenate([[0.0], due_s * scale])
-        spline = bounded(times, points, velocity, lower - ROUNDING, upper + ROUNDING)
-        fault, slower = _violation(spline, limits, lower, upper)
-        if fault is None:
-            return spline, scale
-        scale *= max(slower, 1.01)
-        if scale > settings.largest_time_scale:
-            raise PlanRefused(f"{fault} even {settings.largest_time_scale} times slower")
-
-
-def _violation(
-    spline: Spline, limits: JointLimits, lower: Array, upper: Array
-) -> tuple[str | None, float]:
-    """Return what is violated, as text, and how much slower it should run."""
-    smallest, largest, speed, bend = spline.extremes()
-    outside = np.maximum(lower - smallest, largest - upper)
-    joint = int(np.argmax(outside))
-    if outside[joint] > 2 * ROUNDING:
-        extreme = smallest[joint] if smallest[joint] < lower[joint] else largest[joint]
-        return (
-            f"{limits.names[joint]} swings to {extreme:.4f} {limits.units(joint)}, allowed is "
-            f"{lower[joint]:.4f} .. {upper[joint]:.4f},"
-        ), 1.1
-    for what, values, bounds, power in (
-        ("velocity", speed, limits.velocity, 1.0),
-        ("acceleration", bend, limits.acceleration, 0.5),
-    ):
-        excess = values / bounds
-        joint = int(np.argmax(excess))
-        if excess[joint] > 1 + ROUNDING:
-            text = f"{what} of {limits.names[joint]} is {values[joint]:.3f}, allowed is"
-            return f"{text} {bounds[joint]},", float(excess[joint] ** power)
-    return None, 1.0
-
-
-def _split(
-    spline: Spline,
-    limits: JointLimits,
-    stamp_s: float,
-    lead_s: float,
-    time_scale: float,
-    first_step: int,
-) -> Plan:
-    """Return the plan with one trajectory per arm; the start itself is the first point."""
-    skip = 0 if lead_s > 0 else 1  # a first point at time 0 is none that a controller takes
-    times = spline.times_s[skip:] + lead_s
-    positions, velocities = spline.positions[skip:], spline.velocities[skip:]
-    trajectories = {}
-    for arm, names in ARM_JOINTS.items():
-        columns = [limits.names.index(name) for name in names if name in limits.names]
-        if columns:
-            chosen = tuple(limits.names[c] for c in columns)
-            trajectories[arm] = Trajectory(
-                chosen, times, positions[:, columns], velocities[:, columns]
-            )
-    joined = Trajectory(limits.names, times, positions, velocities)
-    return Plan(trajectories, joined, stamp_s, time_scale, first_step)

@@ -75,6 +75,13 @@ class Reference:
             return positions[i] + u * step, step / span
         return _hermite(u, span, positions[i], step, self._velocities[i], self._velocities[i + 1])
 
+    def knots(self, after_s: float, before_s: float) -> tuple[Array, Array, Array]:
+        """Return times (P,), positions and velocities (P, J) of the points between, exclusive."""
+        inside = (self._times > after_s) & (self._times < before_s)
+        positions, velocities = self._positions[inside], self._velocities
+        speeds = np.zeros_like(positions) if velocities is None else velocities[inside]
+        return self._times[inside], positions, speeds
+
 
 def _hermite(
     u: float, span: float, start: Array, step: Array, v0: Array, v1: Array

@@ -27,13 +27,13 @@ class Spline:
     positions: Array
     velocities: Array
 
-    def extremes(self) -> tuple[Array, Array, Array, Array]:
-        """Return smallest and largest position, largest speed and acceleration, each (D,).
+    def extremes(self) -> tuple[Array, Array, Array, Array, Array]:
+        """Return smallest and largest position, largest speed, acceleration and jerk, each (D,).
 
         Exact, not sampled: with u in [0, 1] over a segment of length h the cubic is
         ``x0 + h v0 u + b u^2 + a u^3``; its extremes lie at the ends and at the roots of the
         derivative, those of the velocity at ``u = -b / 3a``, those of the acceleration at the
-        ends.
+        ends; its third derivative is ``6 a / h^3`` throughout.
         """
         h, v0, b, a = self._coefficients()
         start = self.positions[:-1]
@@ -47,6 +47,18 @@ class Spline:
             positions.max(axis=0),
             np.abs(speeds).max(axis=0),
             np.abs(bends).max(axis=0),
+            np.abs(6 * a / h**3).max(axis=0),
+        )
+
+    def sampled(self, parts: int) -> tuple[Array, Array]:
+        """Return times (M,) and positions (M, D) of every waypoint and ``parts - 1`` between."""
+        h, v0, b, a = (values[:, None] for values in self._coefficients())
+        u = np.arange(parts)[None, :, None] / parts
+        inner = self.positions[:-1, None] + u * (h * v0 + u * (b + u * a))
+        times = (self.times_s[:-1, None] + h[:, :, 0] * u[:, :, 0]).ravel()
+        positions = inner.reshape(times.size, -1)
+        return np.append(times, self.times_s[-1]), np.append(
+            positions, self.positions[-1:], axis=0
         )
 
     def with_knot(self, time_s: float) -> Spline:
@@ -94,7 +106,7 @@ def bounded(times_s: Array, positions: Array, start: Array, lower: Array, upper:
 
 def _outside(spline: Spline, lower: Array, upper: Array) -> Array:
     """Return the joints that pass a bound."""
-    smallest, largest, _, _ = spline.extremes()
+    smallest, largest, *_ = spline.extremes()
     return np.flatnonzero((smallest < lower) | (largest > upper))
 
 

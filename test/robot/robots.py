@@ -18,6 +18,7 @@ LIMITS = JointLimits(
     upper=np.array(ARM_UPPER * 2),
     velocity=np.array(ARM_SPEED * 2),
     acceleration=np.full(14, 60.0),
+    jerk=np.array(([1500.0] * 6 + [1000.0]) * 2),
     prismatic=np.array(([False] * 6 + [True]) * 2),
 )
 HOME = np.array([0.0, 1.57, -1.57, 0.0, 0.0, 0.0, 0.035] * 2)

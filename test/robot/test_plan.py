@@ -104,7 +104,7 @@ def test_that_a_closing_gripper_does_not_pass_its_limit() -> None:
     closing = targets()
     closing[:, 6] = [0.03, 0.015, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     made = plan(closing, DUE, 0.0, HOME, REST, LIMITS)
-    smallest, largest, _, _ = full_curve(made, HOME, REST).extremes()
+    smallest, largest, *_ = full_curve(made, HOME, REST).extremes()
     assert smallest[6] >= -1e-8 and largest[6] <= 0.035 + 1e-8
 
 
@@ -154,10 +154,11 @@ def test_that_whatever_is_planned_keeps_every_limit(
         made = plan(HOME + change, DUE, now_s, HOME, velocity, LIMITS)
     except PlanRefused:
         return
-    smallest, largest, fastest, bend = full_curve(made, HOME, velocity).extremes()
+    smallest, largest, fastest, bend, jerk = full_curve(made, HOME, velocity).extremes()
     assert (smallest >= LIMITS.lower - 1e-8).all() and (largest <= LIMITS.upper + 1e-8).all()
     assert (fastest <= LIMITS.velocity * (1 + 1e-8)).all()
     assert (bend <= LIMITS.acceleration * (1 + 1e-8)).all()
+    assert (jerk <= LIMITS.jerk * (1 + 1e-8)).all()
     assert (np.diff(made.joined.times_s) > 0).all() and made.joined.times_s[0] > 0
     assert (made.joined.velocities[-1] == 0).all()
     dense = np.linspace(0, made.joined.times_s[-1], 60) + made.stamp_s
