@@ -1,0 +1,169 @@
+"""Distances between the arms, within each arm and to the table, from the URDF's own shapes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.robot.clearance import Breach
+from dfm_vla_ros.robot.collision_scene import Distances, allowed, build
+from dfm_vla_ros.robot.collision_urdf import REMEDY, CollisionModelError, Robot
+
+Array = NDArray[np.float64]
+
+POSTURES_TRIED = 256
+"""Pairs of links that are too close in every one of so many random postures do not count."""
+
+DEFAULT_DISTANCES = Distances()
+
+
+class CollisionModel:
+    """Checks postures against the distances that links must keep (a ``Clearance``).
+
+    Not counted are pairs that at most one joint moves against each other (its limits keep them
+    apart: neighbours, the two fingers), pairs fixed to each other, and pairs that overlap by
+    construction (:data:`POSTURES_TRIED`). Everything fixed may touch the table. Distances between
+    separate convex shapes are exact to 1e-6 m (GJK), overlaps are penetration depths (EPA). A mesh
+    counts as its convex hull. The table is the half-space below its top. Not thread-safe.
+    """
+
+    def __init__(
+        self,
+        urdf_text: str,
+        joint_names: Sequence[str],
+        minimum_distance_m: float = DEFAULT_DISTANCES.arms_m,
+        table_height_m: float | None = 0.0,
+        distances: Distances = DEFAULT_DISTANCES,
+    ) -> None:
+        """Build the model of a URDF with its xacro expanded.
+
+        Args:
+            urdf_text: the robot.
+            joint_names: the D columns of the postures; other joints stay at 0 or the limit
+                nearest to it, mimicking joints follow.
+            minimum_distance_m: > 0, replaces ``distances.arms_m`` and bounds the other distances.
+            table_height_m: top of the table in ``base_link`` (else in the root); None: no table.
+            distances: what the kinds of pairs must keep.
+
+        Raises:
+            CollisionModelError: a shape or a mesh is missing or unusable (the link is named), or
+                the minimum is not a positive number.
+        """
+        if not (np.isfinite(minimum_distance_m) and minimum_distance_m > 0):
+            raise CollisionModelError(
+                f"minimum_distance is {minimum_distance_m} m; give a positive number, {REMEDY}"
+            )
+        self.distances = distances.within(minimum_distance_m)
+        self._names = tuple(joint_names)
+        self._robot = Robot(urdf_text, joint_names)
+        self._model, self._links = build(self._robot, self.distances, table_height_m)
+        self._data = mujoco.MjData(self._model)
+        self._allowed = allowed(self._robot, self._links, self.distances)
+        self._rest, self._columns = self._joint_map()
+        self._forgive_construction()
+
+    @property
+    def pairs(self) -> dict[tuple[str, str], float]:
+        """The pairs of links that count, and what each must keep [m]."""
+        return {
+            (self._links[i], self._links[j]): float(self._allowed[i, j])
+            for i, j in itertools.combinations(range(len(self._links)), 2)
+            if np.isfinite(self._allowed[i, j])
+        }
+
+    def check(self, positions: Array) -> Breach | None:
+        """Return the closest approach among ``positions`` (M, D), None if all are allowed.
+
+        Args:
+            positions: M postures [rad], grippers [m], in the order of ``joint_names``.
+
+        Returns:
+            The breach of the smallest distance over all rows; of equal ones the first.
+
+        Raises:
+            CollisionModelError: the shape is wrong or a number is not finite.
+        """
+        worst: tuple[float, int, int, int] | None = None
+        for row, i, j, distances in self._breaches(positions):
+            k = int(np.argmin(distances))
+            if worst is None or distances[k] < worst[0]:
+                worst = float(distances[k]), row, int(i[k]), int(j[k])
+        return None if worst is None else self._breach(*worst)
+
+    def breaches(self, positions: Array) -> list[Breach]:
+        """Return the closest approach of each pair that comes too close, as :meth:`check`."""
+        worst: dict[tuple[int, int], tuple[float, int]] = {}
+        for row, first, second, distances in self._breaches(positions):
+            for i, j, distance in zip(first, second, distances, strict=True):
+                key = int(i), int(j)
+                if key not in worst or distance < worst[key][0]:
+                    worst[key] = float(distance), row
+        return [self._breach(distance, row, *key) for key, (distance, row) in worst.items()]
+
+    def _breach(self, distance_m: float, row: int, i: int, j: int) -> Breach:
+        allowed_m = float(self._allowed[i, j])
+        return Breach(self._links[i], self._links[j], distance_m, allowed_m, row)
+
+    def _breaches(self, positions: Array) -> Iterator[tuple[int, Array, Array, Array]]:
+        """Yield row, first links (n,), second links (n,), distances (n,) of rows with any."""
+        model, data, postures = self._model, self._data, self._postures(positions)
+        for row, posture in enumerate(postures):
+            data.qpos[:] = posture
+            mujoco.mj_kinematics(model, data)
+            mujoco.mj_collision(model, data)
+            if not data.ncon:
+                continue
+            links = np.sort(model.geom_user[data.contact.geom, 0].astype(np.intp), axis=1)
+            i, j = links[:, 0], links[:, 1]
+            close = data.contact.dist < self._allowed[i, j]
+            if close.any():
+                yield row, i[close], j[close], data.contact.dist[close]
+
+    def _postures(self, positions: Array) -> Array:
+        """Return MuJoCo's joint vectors (M, nq)."""
+        positions = np.asarray(positions, dtype=np.float64)
+        if positions.ndim != 2 or positions.shape[1] != len(self._names):
+            raise CollisionModelError(
+                f"postures have shape {positions.shape}, expected (M, {len(self._names)})"
+            )
+        broken = np.argwhere(~np.isfinite(positions))
+        if broken.size:
+            row, joint = broken[0]
+            raise CollisionModelError(
+                f"posture {row}: {self._names[joint]} is {positions[row, joint]}, not finite"
+            )
+        postures = np.repeat(self._rest[None], len(positions), axis=0)
+        for address, column, factor, offset in self._columns:
+            postures[:, address] = factor * positions[:, column] + offset
+        return postures
+
+    def _joint_map(self) -> tuple[Array, list[tuple[int, int, float, float]]]:
+        """Return the resting vector (nq,) and (address, column, factor, offset) of what moves."""
+        model, columns = self._model, []
+        rest = np.array(model.qpos0)
+        for joint in self._robot.joints.values():
+            if joint.source is None:
+                continue
+            found = model.joint(joint.name)
+            address = int(found.qposadr[0])
+            if joint.source in self._names:
+                column = self._names.index(joint.source)
+                columns.append((address, column, joint.multiplier, joint.offset))
+            elif found.limited[0]:
+                rest[address] = np.clip(rest[address], *found.range)
+        return rest, columns
+
+    def _forgive_construction(self) -> None:
+        """Stop counting pairs that are too close in every posture tried."""
+        joints = [self._model.joint(name) for name in self._names]
+        ranges = np.array([j.range if j.limited[0] else (-np.pi, np.pi) for j in joints])
+        rng = np.random.default_rng(0)
+        tried = rng.uniform(ranges[:, 0], ranges[:, 1], (POSTURES_TRIED, len(joints)))
+        seen = np.zeros(self._allowed.shape, dtype=int)
+        for _, i, j, _ in self._breaches(tried):
+            seen[i, j] += 1  # once a row, however many contacts a pair has
+        self._allowed[seen == POSTURES_TRIED] = -np.inf
