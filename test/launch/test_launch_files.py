@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,30 +16,40 @@ pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installati
 launch = pytest.importorskip("launch")
 
 FILES = sorted(resource_path("launch").glob("*.launch.py"))
+BY_NAME = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
-def test_that_every_argument_says_what_it_is_for_and_has_a_default(file: Path) -> None:
+def declared(file: Path) -> dict[str, launch.actions.DeclareLaunchArgument]:
+    """Return the arguments that a file itself declares."""
     source = launch.launch_description_sources.PythonLaunchDescriptionSource(str(file))
-    description = source.get_launch_description(launch.LaunchContext())
-    arguments = [
-        e for e in description.entities if isinstance(e, launch.actions.DeclareLaunchArgument)
-    ]
-    assert {"namespace", "use_sim_time", "params_file", "log_level"} <= {a.name for a in arguments}
-    for argument in arguments:
+    entities = source.get_launch_description(launch.LaunchContext()).entities
+    kind = launch.actions.DeclareLaunchArgument
+    return {entity.name: entity for entity in entities if isinstance(entity, kind)}
+
+
+@BY_NAME
+def test_that_every_argument_says_what_it_is_for_and_has_a_default(file: Path) -> None:
+    arguments = declared(file)
+    assert {"namespace", "use_sim_time", "log_level"} <= set(arguments)
+    for argument in arguments.values():
         assert argument.description
         assert argument.default_value is not None
 
 
-def test_that_bringup_passes_its_arguments_on_to_all_its_parts() -> None:
-    declared = {}
-    for file in FILES:
-        source = launch.launch_description_sources.PythonLaunchDescriptionSource(str(file))
-        description = source.get_launch_description(launch.LaunchContext())
-        declared[file.name] = {
-            e.name
-            for e in description.entities
-            if isinstance(e, launch.actions.DeclareLaunchArgument)
-        }
-    parts = declared["sim.launch.py"] | declared["policy.launch.py"]
-    assert declared["bringup.launch.py"] == parts
+@BY_NAME
+def test_that_show_args_lists_them_all(file: Path, ros2: str) -> None:
+    shown = subprocess.run(
+        [ros2, "launch", "dfm_vla_ros", file.name, "--show-args"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+    for argument in declared(file).values():
+        assert f"'{argument.name}':\n        {argument.description}" in shown
+
+
+def test_that_whoever_starts_the_nodes_chooses_their_file_and_their_start() -> None:
+    for name in ("bringup", "policy", "piper", "cobot_magic"):
+        arguments = declared(resource_path(f"launch/{name}.launch.py"))
+        assert {"params_file", "autostart"} <= set(arguments)

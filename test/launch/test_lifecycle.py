@@ -1,0 +1,73 @@
+"""What launch says of starting and ending: autostart, a wrong file, a node that dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from lifecycle_msgs.msg import Transition
+
+pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installation, not by pip")
+
+from launched import Launched, Probe
+
+from dfm_vla_ros.resources import resource_path
+
+pytestmark = pytest.mark.launch
+
+NODES = ("executor_node", "policy_node")
+
+
+def test_that_without_autostart_both_wait_to_be_told(
+    start_launch: Callable[..., Launched],
+) -> None:
+    launched = start_launch("policy.launch.py", autostart="false", namespace="waiting")
+    with Probe(launched, "waiting") as probe:
+        assert [probe.state(node) for node in NODES] == ["unconfigured"] * 2
+        for node in NODES:
+            assert probe.change(node, Transition.TRANSITION_CONFIGURE)
+            assert probe.state(node) == "inactive"
+            assert probe.change(node, Transition.TRANSITION_ACTIVATE)
+            assert probe.state(node) == "active"
+    assert launched.end() == 0
+    assert launched.endings == dict.fromkeys(NODES, "finished cleanly"), launched.output
+
+
+def test_that_a_typo_in_the_params_file_ends_the_launch_and_is_named(
+    start_launch: Callable[..., Launched], tmp_path: Path
+) -> None:
+    text = resource_path("config/dual_arm.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "typo.yaml"
+    file.write_text(text.replace("  lead:", "  laed:"), encoding="utf-8")
+    launched = start_launch(
+        "bringup.launch.py", use_robot_state_publisher="false", params_file=str(file)
+    )
+    launched.wait()
+    assert "executor_node has no parameter 'laed'; did you mean lead?" in launched.output
+    assert "executor_node ended" in launched.output or "was required" in launched.output
+    assert "exit code 1" in launched.endings["executor_node"]
+    assert launched.endings["sim_node"] == "finished cleanly", launched.output
+
+
+@pytest.mark.parametrize("victim", NODES)
+def test_that_when_one_dies_the_other_comes_to_rest_and_ends(
+    start_launch: Callable[..., Launched], victim: str
+) -> None:
+    namespace = f"killed_{victim}"
+    launched = start_launch("policy.launch.py", namespace=namespace)
+    with Probe(launched, namespace) as probe:
+        probe.wait_active(*NODES)
+    children = Path(f"/proc/{launched.process.pid}/task/{launched.process.pid}/children")
+    (pid,) = (
+        int(pid)
+        for pid in children.read_text().split()
+        if f"/{victim}" in Path(f"/proc/{pid}/cmdline").read_text()
+    )
+    os.kill(pid, signal.SIGKILL)
+    launched.wait()
+    (other,) = set(NODES) - {victim}
+    assert launched.endings[victim].startswith("died")
+    assert launched.endings[other] == "finished cleanly", launched.output
