@@ -1,190 +1,386 @@
-"""``executor_node``: action chunks in, one joint trajectory per arm out; never loads torch."""
+"""``executor_node``: action chunks in, checked commands for two arms out; never loads torch."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
+from rclpy.parameter import Parameter as Set
+from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory
+from std_msgs.msg import Bool
+from std_srvs.srv import Trigger
 
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, TaskStatus
+from dfm_vla_ros.nodes import executor_reports as reports
 from dfm_vla_ros.nodes import qos
+from dfm_vla_ros.nodes.arms import Arms
+from dfm_vla_ros.nodes.chunk_book import ChunkBook, Rate
+from dfm_vla_ros.nodes.conflicts import conflict
+from dfm_vla_ros.nodes.diagnostics import Diagnostics, Report
 from dfm_vla_ros.nodes.episodes import EpisodeWatch
-from dfm_vla_ros.nodes.parameters import Parameter, declare
-from dfm_vla_ros.nodes.run import run
-from dfm_vla_ros.nodes.stamps import TimeBase
-from dfm_vla_ros.nodes.trajectories import doubles, to_message
-from dfm_vla_ros.resources import resource_path
-from dfm_vla_ros.robot.description import robot_description
-from dfm_vla_ros.robot.executor import ChunkRefused, Executor, Request
-from dfm_vla_ros.robot.joints import ARMS
-from dfm_vla_ros.robot.limits import ARM_ACCELERATION, GRIPPER_ACCELERATION, JointLimits
-from dfm_vla_ros.robot.plan import DEFAULT_SETTINGS as DEFAULT
-from dfm_vla_ros.robot.plan import Plan, PlanSettings
-from dfm_vla_ros.tokens.action import ActionTokenizer
-
-PARAMETERS = (
-    Parameter("checkpoint", "", "checkpoint folder with the action tokenizer; empty: the shipped"),
-    Parameter("robot_description", "", "URDF with the joint limits; empty: the shipped dual arm"),
-    Parameter("lead", DEFAULT.lead_s, "[s] from stamp to first point", (0.001, 0.1)),
-    Parameter("minimum_gap", DEFAULT.minimum_gap_s, "[s] steps due sooner drop", (0.01, 0.5)),
-    Parameter("limit_margin", DEFAULT.margin_rad, "[rad] kept from position limits", (0.0, 0.5)),
-    Parameter("maximum_jump", DEFAULT.jump_rad, "[rad] to the first target", (0.0, 3.2)),
-    Parameter(
-        "maximum_time_scale", DEFAULT.largest_time_scale, "slowest, as a factor", (1.0, 100.0)
-    ),
-    Parameter("arm_acceleration", ARM_ACCELERATION, "[rad/s^2] limit", (0.1, 1000.0)),
-    Parameter("gripper_acceleration", GRIPPER_ACCELERATION, "[m/s^2] limit", (0.1, 1000.0)),
-    Parameter("maximum_joint_state_age", 0.5, "[s] older refuses chunks", (0.02, 10.0)),
-    Parameter("command_rate", 100.0, "[Hz] of commanded_joint_states", (1.0, 500.0)),
+from dfm_vla_ros.nodes.executor_parameters import (
+    PARAMETERS,
+    SPEED,
+    check_values,
+    make_executor,
 )
+from dfm_vla_ros.nodes.executor_status import StatusTopic
+from dfm_vla_ros.nodes.gate import Gate
+from dfm_vla_ros.nodes.joint_states import JointStateSource
+from dfm_vla_ros.nodes.joint_watch import JointWatch
+from dfm_vla_ros.nodes.lifecycle import ManagedNode
+from dfm_vla_ros.nodes.outputs import JointStateStream, Nothing, Output, Trajectories
+from dfm_vla_ros.nodes.requests import request
+from dfm_vla_ros.nodes.run import run
+from dfm_vla_ros.nodes.stop_lock import StopLock
+from dfm_vla_ros.nodes.timeline import Timeline
+from dfm_vla_ros.nodes.trajectories import doubles
+from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
+from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.plan import Plan
+
+LOOK_S = 0.1
+"""Between two looks for rivals."""
 
 
-class ExecutorNode(Node):
-    """Plans chunks, publishes both trajectories or neither, and says what it commands."""
+class ExecutorNode(ManagedNode):
+    """Takes chunks, stops and resets; hands plans to its output and says what it does."""
 
     def __init__(self) -> None:
-        """Load tokenizer and limits; wait for joint states."""
-        super().__init__("executor_node")
-        values = declare(self, PARAMETERS)
-        self._chunk_executor = _make_executor(values)
-        self._time = TimeBase()
-        self._joint_fault = ""
-        self._episode = EpisodeWatch()
-        self._status = ExecutorStatus(tokenizer_hash=self._chunk_executor.tokenizer.hash)
-        self._commanded = JointState(name=list(self._chunk_executor.limits.names))
+        """Declare, and answer from now on: chunks are refused until the node is active."""
+        super().__init__("executor_node", PARAMETERS)
+        check_values(self.values)
+        self._timeline = Timeline(self)
+        self._arms = Arms(self._timeline)
+        self._gate, self._book = Gate(), ChunkBook()
+        self._joints = JointWatch(self.values["maximum_joint_state_age"])
+        self._joint_rate, self._episode = Rate(), EpisodeWatch()
+        reason = "start_stopped is true" if self.values["start_stopped"] else ""
+        self._lock = StopLock(self.values["heartbeat_timeout"], reason)
+        self._gate.stopped = reason
+        self._silent = False
+        self._published = (0, time.monotonic())
+        self._status = StatusTopic(self, self._timeline, not self.values["publish_commands"])
+        self._commanded = JointState()
         self._make_topics()
-        # Not the node's clock: without /clock it stands still, and a signal would go unnoticed.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1 / values["command_rate"], self._tick, clock=steady)
-        self.create_timer(1.0, self._publish_status, clock=steady)
-        self._publish_status()
+        self._make_timers()
+        self.add_on_set_parameters_callback(self._check_speed)
+        self.add_post_set_parameters_callback(self._set_speed)
+        self._tell(always=True)
 
     def _make_topics(self) -> None:
-        self._trajectories = {
-            arm: self.create_publisher(
-                JointTrajectory, f"{arm}_arm_controller/joint_trajectory", qos.COMMAND
-            )
-            for arm in ARMS
-        }
         self._commanded_topic = self.create_publisher(
             JointState, "commanded_joint_states", qos.SENSOR_SOURCE
         )
-        self._status_topic = self.create_publisher(ExecutorStatus, "~/status", qos.STATUS)
-        self.create_subscription(ActionChunk, "action_chunk", self._on_chunk, qos.COMMAND)
-        self.create_subscription(JointState, "joint_states", self._on_joint_states, qos.SENSOR)
-        self.create_subscription(TaskStatus, "task_status", self._on_task_status, qos.STATUS)
+        # Undecoded: a torn chunk is counted, not lost.
+        self.create_subscription(
+            ActionChunk, "action_chunk", self._guard(self._on_chunk), qos.EVERY_COMMAND, raw=True
+        )
+        self._source = JointStateSource(self, self.values, self._guard(self._on_joint_states))
+        self.create_subscription(
+            TaskStatus, "task_status", self._guard(self._on_task_status), qos.STATUS
+        )
+        if self.values["heartbeat_timeout"]:
+            self.create_subscription(
+                Bool, "heartbeat", self._guard(self._on_heartbeat), qos.SENSOR
+            )
+        self.create_service(Trigger, "~/stop", self._on_stop)
+        self.create_service(Trigger, "~/resume", self._on_resume)
 
-    def _now_s(self) -> float:
-        return self._time.from_nanoseconds(self.get_clock().now().nanoseconds)
+    def _make_timers(self) -> None:
+        # Not the node's clock: without /clock it stands still, and a signal would go unnoticed.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        for period_s, callback in (
+            (1 / self.values["command_rate"], self._tick),
+            (LOOK_S, self._look_for_rivals),
+            (1.0, lambda: self._tell(always=True)),
+        ):
+            self.create_timer(period_s, self._guard(callback), clock=steady)
+        Diagnostics(self, self._reports, "two arms")
 
-    def _on_joint_states(self, message: JointState) -> None:
-        stamp_s = self._time.seconds(message.header.stamp)
+    def _guard(self, callback: Callable) -> Callable:
+        """Return ``callback`` with a brake: no message, however wrong, ends the node."""
+
+        def guarded(*arguments: Any) -> None:
+            try:
+                callback(*arguments)
+            except Exception as error:  # noqa: BLE001 - the arms must be braked, whatever it was
+                self.get_logger().error(traceback.format_exc(), throttle_duration_sec=1.0)
+                self._status.blame(Verdict.MALFORMED, f"braked: {type(error).__name__}: {error}")
+                self._arms.brake()
+
+        return guarded
+
+    # Life
+
+    def configure(self) -> None:
+        """Load tokenizer, limits and collision model."""
+        executor = self._arms.executor = make_executor(self.values)
+        executor.speed = self.values["speed"]
+        if self._lock.reason:
+            executor.stop(self._lock.reason, self._timeline.now_s())
+        self._commanded.name = list(executor.limits.names)
+        self._status.message.tokenizer_hash = executor.tokenizer.hash
+
+    def activate(self) -> None:
+        """Take chunks as soon as the joints are known."""
+        now_s = self._timeline.now_s()
+        self._arms.begin(self._make_output(), now_s)
+        self._gate.end_goals(now_s)
+        self._gate.jumped = ""
+        self._lock.expect(time.monotonic())
+        self._gate.active = True
+        self._look_for_rivals()
+        self._tell(always=True)
+
+    def _make_output(self) -> Output:
+        if not self.values["publish_commands"]:
+            return Nothing()
+        if self.values["output"] == "joint_states":
+            return JointStateStream(self, self._timeline, JOINT_NAMES, self.values)
+        joined = self.values["output"] == "joined_trajectory"
+        return Trajectories(self, self._timeline, joined)
+
+    def deactivate(self) -> None:
+        """Brake; the hold is the last message on the command topics."""
+        self._gate.active = False
+        self._arms.finish()
+        self._gate.conflict = ""
+        self._tell(always=True)
+
+    def cleanup(self) -> None:
+        """Forget tokenizer, limits and where the arms are."""
+        self._book.close(self._arms.account)
+        self._arms.executor = None
+        self._tell(always=True)
+
+    # Chunks
+
+    def _on_chunk(self, serialized: bytes) -> None:
         try:
-            self._chunk_executor.measure(message.name, message.position, stamp_s)
-            self._joint_fault = ""
-        except ChunkRefused as refusal:
-            # The status tells of chunks only; the next one is refused for old joint states.
-            if self._joint_fault != str(refusal):
-                self._joint_fault = str(refusal)
-                self.get_logger().warning(f"not taken: {refusal}")
-
-    def _on_task_status(self, message: TaskStatus) -> None:
-        if self._episode.is_new(message.task, message.seed, message.elapsed):
-            self._chunk_executor.reset(self._time.seconds(message.header.stamp))
-
-    def _on_chunk(self, message: ActionChunk) -> None:
-        self._status.received += 1
+            message = deserialize_message(serialized, ActionChunk)
+        except RuntimeError as error:
+            self._book.receive()
+            self._refuse(ChunkRefused(Verdict.MALFORMED, f"torn message: {error}"))
+            return
+        if message.hold:
+            self._arms.brake()
+            self._tell()
+            return
+        self._book.receive()
         try:
-            made = self._chunk_executor.receive(self._request(message), self._now_s())
+            made = self._planned(message)
         except ChunkRefused as refusal:
-            self._status.refused += 1
             self._refuse(refusal)
             return
-        self._publish(made)
-        self._report(message, made)
+        now_s = self._timeline.now_s()
+        self._arms.output.follow(made)
+        seen_s = self._timeline.seconds(message.observation_stamp)
+        self._book.publish(now_s - seen_s, now_s - made.start_s)
+        self._status.accept(message, made)
+        self._tell(always=True)
 
-    def _request(self, message: ActionChunk) -> Request:
-        return Request(
-            message.tokenizer_hash,
-            tuple(message.joint_names),
-            message.horizon,
-            np.array(message.tokens, dtype=np.int64),
-            np.array(message.reference_positions, dtype=np.float64),
-            message.control_period,
-            self._time.seconds(message.observation_stamp),
-        )
-
-    def _publish(self, made: Plan) -> None:
-        stamp = self._time.stamp(made.stamp_s)
-        # Both are ready before the first goes out: both arms move, or neither.
-        messages = [(arm, to_message(made.trajectories[arm], stamp)) for arm in ARMS]
-        for arm, message in messages:
-            self._trajectories[arm].publish(message)
-
-    def _report(self, message: ActionChunk, made: Plan) -> None:
-        status = self._status
-        status.executed += 1
-        status.error_code, status.message = ExecutorStatus.OK, ""
-        status.chunk_id = message.chunk_id
-        status.observation_stamp = message.observation_stamp
-        status.published_stamp = self.get_clock().now().to_msg()
-        status.inference_time = message.inference_time
-        status.time_scale = made.time_scale
-        self._publish_status()
+    def _planned(self, message: ActionChunk) -> Plan:
+        """Return what the executor makes of a chunk, or raise ChunkRefused."""
+        self._look_for_rivals()
+        now_s = self._timeline.now_s()
+        seen_s = self._timeline.seconds(message.observation_stamp)
+        self._gate.check(message.goal_id, seen_s, now_s)
+        assert self._arms.executor is not None
+        silence = self._joints.complaint(now_s, time.monotonic())
+        if silence:
+            raise ChunkRefused(Verdict.NO_REFERENCE, silence)
+        try:
+            return self._arms.executor.receive(request(message, seen_s), self._timeline.now_s())
+        except ChunkRefused:
+            raise
+        except Exception as error:
+            self.get_logger().error(traceback.format_exc())
+            text = f"{type(error).__name__}: {error}"
+            raise ChunkRefused(Verdict.MALFORMED, text) from error
 
     def _refuse(self, refusal: ChunkRefused) -> None:
-        """Say why; the arms go on with what they had."""
-        self.get_logger().warning(f"refused: {refusal}")
-        self._status.error_code, self._status.message = int(refusal.verdict), str(refusal)
-        self._publish_status()
+        """Say why; brake unless what runs is still good."""
+        self._book.refusals[refusal.verdict] += 1
+        if self._gate.active or self._status.message.message != str(refusal):
+            self.get_logger().warning(f"refused: {refusal}")
+        self._status.blame(refusal.verdict, str(refusal))
+        if refusal.verdict.brakes:
+            self._arms.brake()
+        self._tell(always=True)
+
+    # Braking
+
+    def _halt(self, verdict: Verdict, text: str) -> float:
+        """Brake for a reason that no chunk gave; return when the arms rest."""
+        self.get_logger().error(f"braked: {text}")
+        self._status.blame(verdict, f"braked: {text}")
+        return self._arms.brake()
+
+    def _stop(self, reason: str) -> None:
+        """Brake and stay stopped until ~/resume."""
+        if not self._lock.stop(reason):
+            return
+        self._gate.stopped = reason
+        self.get_logger().error(f"stopped: {reason}")
+        self._arms.stop(reason)
+        self._tell(always=True)
+
+    def _on_stop(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+        self._guard(self._stop)("~/stop was called")
+        answer.success = True
+        answer.message = f"stopped ({self._lock.reason}); ~/resume ends it"
+        return answer
+
+    def _on_resume(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
+        if not self._lock.reason:
+            answer.success, answer.message = True, "was not stopped"
+            return answer
+        fault = self._lock.resume(time.monotonic())
+        answer.success, answer.message = not fault, fault or "send a new goal to move"
+        if not fault:
+            self._gate.stopped = ""
+            if self._arms.executor is not None:
+                self._arms.executor.resume()
+            self._gate.end_goals(self._timeline.now_s())
+            self._tell(always=True)
+        return answer
+
+    def _on_heartbeat(self, message: Bool) -> None:
+        self._lock.beat(message.data, time.monotonic())
+        self._check_heartbeat()
+
+    def _check_heartbeat(self) -> None:
+        fault = self._lock.fault(time.monotonic()) if self._gate.active else ""
+        if fault:
+            self._stop(fault)
+
+    # What else may be wrong
+
+    def _look_for_rivals(self) -> None:
+        """Brake and fall silent while somebody else commands the arms."""
+        text = conflict(self, self._arms.output.topics)
+        before, self._gate.conflict = self._gate.conflict, text
+        if text and not before:
+            # A message more would fight with the other's: brake if moving, then nothing.
+            self._arms.leave_at(self._halt(Verdict.CONFLICT, text))
+        elif before and not text:
+            self.get_logger().info("nobody else commands the arms any more: send a new goal")
+            self._gate.end_goals(self._timeline.now_s())
+            self._arms.forget_at(self._timeline.now_s())
+
+    def _check_clock(self) -> None:
+        jump_s = self._timeline.take_jump_s()
+        if not jump_s:
+            return
+        text = f"the clock jumped by {jump_s:+.3g} s: waiting for new joint states"
+        self._gate.clock_jumped(text)
+        self._joints.forget()
+        self._source.clear()
+        self._arms.forget_at(self._halt(Verdict.CLOCK_JUMPED, text))
+
+    def _check_joints(self, now_s: float) -> None:
+        """Brake a motion whose joint states have ended."""
+        silence = self._joints.complaint(now_s, time.monotonic())
+        if silence and not self._silent and self._arms.moving:
+            self._silent = True
+            self._halt(Verdict.NO_REFERENCE, silence)
+        self._silent = self._silent and bool(silence)
+
+    def _on_joint_states(self, message: JointState) -> None:
+        self._joint_rate.add()
+        executor = self._arms.executor
+        if executor is None:
+            return
+        now_s, stamp_s = self._timeline.now_s(), self._timeline.seconds(message.header.stamp)
+        if self._joints.take(message, executor.measure, stamp_s, now_s, time.monotonic()):
+            self.get_logger().warning(f"joint states not taken: {self._joints.fault}")
+
+    def _on_task_status(self, message: TaskStatus) -> None:
+        """Start anew from the next joint states: the twin was put somewhere else."""
+        if not self._episode.is_new(message.task, message.seed, message.elapsed):
+            return
+        now_s = self._timeline.now_s()
+        self._arms.output.leave(now_s)
+        self._arms.reset(min(now_s, self._timeline.seconds(message.header.stamp)))
+
+    # What it says
 
     def _tick(self) -> None:
-        """Publish what is commanded now."""
-        now = self.get_clock().now()
-        commanded = self._chunk_executor.sample(self._time.from_nanoseconds(now.nanoseconds))
-        if commanded is not None:
-            message = self._commanded
-            message.header.stamp = now.to_msg()
-            message.position, message.velocity = (doubles(values) for values in commanded)
-            self._commanded_topic.publish(message)
-        if self._state() != self._status.state:
-            self._publish_status()
+        """Look at everything that needs no message, and publish what is commanded now."""
+        self._check_clock()
+        now_s = self._timeline.now_s()
+        if self._gate.active:
+            self._check_heartbeat()
+            self._check_joints(now_s)
+            self._arms.tick(now_s)
+            if self._gate.jumped and self._arms.known:
+                self._gate.jumped = ""
+            self._publish_commanded(now_s)
+        self._tell()
+
+    def _publish_commanded(self, now_s: float) -> None:
+        executor = self._arms.executor
+        commanded = None if executor is None else executor.sample(now_s)
+        if commanded is None:
+            return
+        message = self._commanded
+        message.header.stamp = self._timeline.stamp(now_s)
+        message.position, message.velocity = (doubles(values) for values in commanded)
+        self._commanded_topic.publish(message)
 
     def _state(self) -> int:
-        now_s = self._now_s()
-        if self._chunk_executor.sample(now_s) is None:
-            return ExecutorStatus.WAITING
-        moving = self._chunk_executor.executing(now_s)
-        return ExecutorStatus.EXECUTING if moving else ExecutorStatus.HOLDING
+        if not self._gate.active:
+            return ExecutorStatus.INACTIVE
+        if self._lock.reason:
+            return ExecutorStatus.STOPPED
+        if self._arms.moving:
+            return ExecutorStatus.EXECUTING
+        return ExecutorStatus.HOLDING if self._arms.known else ExecutorStatus.WAITING
 
-    def _publish_status(self) -> None:
-        self._status.header.stamp = self.get_clock().now().to_msg()
-        self._status.state = self._state()
-        self._status_topic.publish(self._status)
+    def _tell(self, always: bool = False) -> None:
+        """Publish the status if it says something new."""
+        account = self._book.total(self._arms.account)
+        speed = self.values["speed"]
+        changed = self._status.update(self._state(), self._lock.reason, speed, account)
+        if changed or always:
+            self._status.publish(self._arms.progress)
 
+    def _reports(self) -> list[Report]:
+        now_s, steady_s = self._timeline.now_s(), time.monotonic()
+        status, gate = self._status.message, self._gate
+        published, self._published = self._published, (self._arms.output.published, steady_s)
+        rate_hz = (self._arms.output.published - published[0]) / max(steady_s - published[1], 1e-3)
+        complaint = self._joints.complaint(now_s, steady_s) if gate.active else ""
+        age_s = self._joints.age_s(now_s, steady_s)
+        return [
+            reports.chunks(self._book.values(self._arms.account), status),
+            reports.joint_states(self._joints, self._joint_rate.hz(), age_s, complaint),
+            reports.output(self._arms.output, max(rate_hz, 0.0), gate),
+            reports.stop(status, gate),
+        ]
 
-def _make_executor(values: dict) -> Executor:
-    """Build the library's executor from the node's parameters."""
-    folder = Path(values["checkpoint"] or resource_path("checkpoints/default"))
-    limits = JointLimits.from_urdf(
-        values["robot_description"] or robot_description(),
-        arm_acceleration=values["arm_acceleration"],
-        gripper_acceleration=values["gripper_acceleration"],
-    )
-    settings = PlanSettings(
-        lead_s=values["lead"],
-        minimum_gap_s=values["minimum_gap"],
-        margin_rad=values["limit_margin"],
-        jump_rad=values["maximum_jump"],
-        largest_time_scale=values["maximum_time_scale"],
-    )
-    tokenizer = ActionTokenizer.load(folder)
-    return Executor(tokenizer, limits, settings, values["maximum_joint_state_age"])
+    def _check_speed(self, given: list[Set]) -> SetParametersResult:
+        for parameter in given:
+            if parameter.name == SPEED.name and not np.isfinite(parameter.value):
+                reason = f"speed is {parameter.value}; allowed is {SPEED.bounds}"
+                return SetParametersResult(successful=False, reason=reason)
+        return SetParametersResult(successful=True)
+
+    def _set_speed(self, given: list[Set]) -> None:
+        for parameter in given:
+            if parameter.name == SPEED.name:
+                self.values["speed"] = parameter.value
+                if self._arms.executor is not None:
+                    self._arms.executor.speed = parameter.value
+                self._tell()
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,23 +21,25 @@ class ParameterError(DfmVlaError):
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a node, fixed once the node runs.
+    """One parameter of a node, fixed once the node runs unless it is ``dynamic``.
 
     Attributes:
         name: as in the YAML file.
         default: also gives the type.
         description: with the unit.
         bounds: smallest and largest value of a number.
+        dynamic: may be set while the node runs.
     """
 
     name: str
     default: Any
     description: str
     bounds: tuple[float, float] | None = None
+    dynamic: bool = False
 
     def descriptor(self) -> ParameterDescriptor:
         """Return what ``ros2 param describe`` shows."""
-        made = ParameterDescriptor(description=self.description, read_only=True)
+        made = ParameterDescriptor(description=self.description, read_only=not self.dynamic)
         if self.bounds is None:
             return made
         low, high = self.bounds
@@ -61,7 +64,7 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
 def _declare(node: Node, parameter: Parameter) -> Any:
     """Declare one parameter; explain what is wrong with the value given."""
     try:
-        return node.declare_parameter(
+        value = node.declare_parameter(
             parameter.name, parameter.default, parameter.descriptor()
         ).value
     except InvalidParameterValueException as error:
@@ -74,6 +77,12 @@ def _declare(node: Node, parameter: Parameter) -> Any:
         raise ParameterError(
             f"parameter {parameter.name}: {error}; its type is {kind} ({parameter.description})"
         ) from error
+    if isinstance(value, float) and not math.isfinite(value):  # no range excludes NaN
+        raise ParameterError(
+            f"parameter {parameter.name}: {value} is not finite; allowed is {parameter.bounds} "
+            f"({parameter.description})"
+        )
+    return value
 
 
 def _refuse_unknown(node: Node) -> None:

@@ -19,6 +19,11 @@ COMMAND = QoSProfile(
 )
 """Chunks and trajectories."""
 
+EVERY_COMMAND = QoSProfile(
+    reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=10
+)
+"""Chunks as received: a hold does not push out a chunk that is to be counted."""
+
 STATUS = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,

@@ -30,15 +30,14 @@ class Graph:
     def __init__(
         self, nodes: tuple[str, ...], checkpoint: Path, logs: Path, parameters: Mapping[str, Any]
     ) -> None:
-        """Start ``nodes``; ``parameters`` go to those that are no executor."""
+        """Start ``nodes``; ``parameters`` are named ``<node>__<parameter>``."""
         self._stack = ExitStack()
         domain = self._stack.enter_context(own_domain())
         self.children = self._stack.enter_context(Children(domain, logs))
         trained = {"policy_node", "executor_node"}
         for node in nodes:
             given = {"checkpoint": checkpoint} if node in trained else {}
-            extra = {} if node == "executor_node" else parameters
-            known = {k.partition("__")[2]: v for k, v in extra.items() if k.startswith(node)}
+            known = {k.partition("__")[2]: v for k, v in parameters.items() if k.startswith(node)}
             self.children.start_node(node, {**given, **known})
         self.client = self._stack.enter_context(
             GraphClient(domain, use_sim_time=False, check=lambda: None)

@@ -1,0 +1,208 @@
+"""Where plans go: trajectories for controllers, a stream for drivers, or nowhere."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from rclpy.duration import Duration
+from rclpy.node import Node
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
+
+from dfm_vla_ros.nodes import qos
+from dfm_vla_ros.nodes.joint_states import ArmNames
+from dfm_vla_ros.nodes.motion import Motion
+from dfm_vla_ros.nodes.ticker import Ticker
+from dfm_vla_ros.nodes.timeline import Timeline
+from dfm_vla_ros.nodes.trajectories import doubles, to_message
+from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS
+from dfm_vla_ros.robot.plan import Plan
+from dfm_vla_ros.robot.reference import Trajectory
+
+OUTPUTS = ("trajectories", "joined_trajectory", "joint_states")
+DELIVERY_S = 0.2
+"""What the last message has to reach its subscribers before the publisher goes."""
+SETTLE_S = 1.0
+"""A stream may go on so long after it was told to finish: no brake takes longer."""
+
+
+class Output(Protocol):
+    """Takes every plan of the executor, brakes included.
+
+    Attributes:
+        topics: relative names of the command topics; the output has one publisher on each.
+        published: messages on the first of them so far.
+        lost: ticks of a stream that were given up so far.
+        rate_hz: at which a stream publishes once it has begun; 0: it publishes when told.
+    """
+
+    topics: tuple[str, ...]
+    published: int
+    lost: int
+    rate_hz: float
+
+    def follow(self, plan: Plan) -> None:
+        """Command ``plan`` in place of what was commanded before."""
+
+    def leave(self, at_s: float) -> None:
+        """From ``at_s`` on publish nothing until the next plan."""
+
+    def finish(self, brake: Plan | None) -> None:
+        """Command ``brake``, or to stay if nothing moves, as the last message; then be gone."""
+
+
+class Nothing:
+    """Dry run: no publisher, so nothing can move."""
+
+    topics: tuple[str, ...] = ()
+    published = lost = 0
+    rate_hz = 0.0
+
+    def follow(self, plan: Plan) -> None:
+        """Do nothing."""
+
+    def leave(self, at_s: float) -> None:
+        """Do nothing."""
+
+    def finish(self, brake: Plan | None) -> None:
+        """Do nothing."""
+
+
+class Trajectories:
+    """One JointTrajectory per arm, or one for the joints of both."""
+
+    lost = 0
+    rate_hz = 0.0
+
+    def __init__(self, node: Node, timeline: Timeline, joined: bool) -> None:
+        """Make the publishers."""
+        self._node, self._timeline, self._joined = node, timeline, joined
+        names = ("both_arms",) if joined else tuple(f"{arm}_arm" for arm in ARMS)
+        self.topics = tuple(f"{name}_controller/joint_trajectory" for name in names)
+        self._publishers = [
+            node.create_publisher(JointTrajectory, topic, qos.COMMAND) for topic in self.topics
+        ]
+        self._last: Plan | None = None
+        self.published = 0
+
+    def follow(self, plan: Plan) -> None:
+        """Publish all trajectories with one stamp."""
+        self._publish(_parts(plan, self._joined), plan.stamp_s)
+        self._last = plan
+
+    def leave(self, at_s: float) -> None:
+        """Do nothing: a trajectory ends by itself."""
+
+    def finish(self, brake: Plan | None) -> None:
+        """Publish the last trajectories and wait until they have arrived."""
+        if brake is not None:
+            self.follow(brake)
+        elif self._last is not None:
+            staying = [_end(part) for part in _parts(self._last, self._joined)]
+            self._publish(staying, self._timeline.now_s())
+        for publisher in self._publishers:
+            publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
+            self._node.destroy_publisher(publisher)
+
+    def _publish(self, parts: list[Trajectory], stamp_s: float) -> None:
+        stamp = self._timeline.stamp(stamp_s)
+        # All are ready before the first goes out: both arms move, or neither.
+        messages = [to_message(part, stamp) for part in parts]
+        for publisher, message in zip(self._publishers, messages, strict=True):
+            publisher.publish(message)
+        self.published += 1
+
+
+def _parts(plan: Plan, joined: bool) -> list[Trajectory]:
+    return [plan.joined] if joined else [plan.trajectories[arm] for arm in ARMS]
+
+
+def _end(trajectory: Trajectory) -> Trajectory:
+    """Return the trajectory that stays where ``trajectory`` ends."""
+    last = trajectory.positions[-1:]
+    return Trajectory(trajectory.joint_names, trajectory.times_s[:1], last, np.zeros_like(last))
+
+
+class JointStateStream:
+    """JointState messages per arm at a steady rate, under the names that the driver uses.
+
+    Silent before the first plan; from then on it streams the motion and, at rest, the hold.
+    """
+
+    def __init__(
+        self, node: Node, timeline: Timeline, names: tuple[str, ...], values: Mapping[str, Any]
+    ) -> None:
+        """Make the publishers and start the clockwork; ``names`` are those of the plans."""
+        self._node, self._timeline = node, timeline
+        self.topics = tuple(f"{arm}_arm/joint_command" for arm in ARMS)
+        self._arms = [_Arm(node, arm, names, ArmNames(values)) for arm in ARMS]
+        self._motion = Motion()
+        self.published = 0
+        self.rate_hz = float(values["stream_rate"])
+        self._ticker = Ticker(self.rate_hz, self._tick)
+        self._ticker.start()
+
+    @property
+    def lost(self) -> int:
+        """Ticks given up because they were too late."""
+        return self._ticker.slipped
+
+    def follow(self, plan: Plan) -> None:
+        """Stream ``plan`` from its first point on, without a step."""
+        self._motion.follow(plan)
+
+    def leave(self, at_s: float) -> None:
+        """Fall silent at ``at_s`` and forget the motion."""
+        self._motion.leave(at_s)
+
+    def finish(self, brake: Plan | None) -> None:
+        """Stream until ``brake`` has ended, then stop."""
+        if brake is not None:
+            self._motion.follow(brake)
+            until_s = time.monotonic() + SETTLE_S
+            while self._timeline.now_s() < brake.end_s and time.monotonic() < until_s:
+                time.sleep(1 / self.rate_hz)
+            time.sleep(2 / self.rate_hz)  # the hold itself
+        self._ticker.stop()
+        for arm in self._arms:
+            arm.publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
+            self._node.destroy_publisher(arm.publisher)
+
+    def _tick(self) -> None:
+        """Publish what is commanded now (the stream's thread, which must not end)."""
+        try:
+            now_s = self._timeline.now_s()
+            sample = self._motion.sample(now_s)
+            if sample is None:
+                return
+            stamp = self._timeline.stamp(now_s)
+            for arm in self._arms:
+                arm.publish(*sample, stamp)
+            self.published += 1
+        except Exception:  # noqa: BLE001 - a driver without stream stops the arm anyhow; say why
+            self._node.get_logger().error(
+                f"stream: {traceback.format_exc()}", throttle_duration_sec=1.0
+            )
+
+
+class _Arm:
+    """The stream of one arm."""
+
+    def __init__(self, node: Node, arm: str, names: tuple[str, ...], foreign: ArmNames) -> None:
+        self.publisher = node.create_publisher(JointState, f"{arm}_arm/joint_command", qos.COMMAND)
+        self._columns = [names.index(name) for name in ARM_JOINTS[arm]]
+        self._scale = np.ones(len(self._columns))
+        self._scale[-1] = foreign.gripper_scale
+        self._message = JointState(name=list(foreign.names[arm]))
+
+    def publish(self, positions: np.ndarray, velocities: np.ndarray, stamp: Any) -> None:
+        """Publish this arm's share of (D,) positions and velocities."""
+        message = self._message
+        message.header.stamp = stamp
+        message.position = doubles(positions[self._columns] * self._scale)
+        message.velocity = doubles(velocities[self._columns] * self._scale)
+        self.publisher.publish(message)
