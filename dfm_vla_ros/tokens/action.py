@@ -4,34 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.tokens.specification import (
-    TokenizerError,
-    content_hash,
-    read_specification,
-    write_specification,
+from dfm_vla_ros.tokens.codec import (
+    FILE,
+    ActionCodec,
+    Array,
+    DecodeReport,
+    Tokens,
+    check_vocabulary,
+    digits,
 )
+from dfm_vla_ros.tokens.span import check_finite
+from dfm_vla_ros.tokens.specification import Fields, TokenizerError
 
-FILE = Path("tokenizer") / "action.json"
+__all__ = ["FILE", "KIND", "ActionTokenizer"]
+
 KIND = "uniform"
 SMALLEST_WIDTH = 1e-4
 """[rad or m]: bins of a joint that never moved in the data are no narrower than this."""
 
 
 @dataclass(frozen=True)
-class ActionTokenizer:
+class ActionTokenizer(ActionCodec):
     """Maps targets to tokens in 0..K-1 and back.
 
     With K bins of width w for step k and joint j, ``target = base_j + (token - K // 2) w_kj``. The
     base of a relative joint is its commanded position at the observation, so "stay" is a token of
     its own; the base of an absolute joint (a gripper) is fixed: how far it is closed does not
     depend on a belief about where it is. Round trip: at most w / 2 inside the range, clipped at
-    its ends.
+    its ends. A corrupted token moves one joint at one step, within the range; every token means
+    something, so none is malformed.
 
     Attributes:
         joint_names: the D joints.
@@ -41,6 +47,8 @@ class ActionTokenizer:
         control_period_s: time between steps [s].
     """
 
+    kind: ClassVar[str] = KIND
+    per_step: ClassVar[bool] = True
     joint_names: tuple[str, ...]
     widths: NDArray[np.float64]
     middle: NDArray[np.float64]
@@ -59,11 +67,7 @@ class ActionTokenizer:
             raise TokenizerError(f"middle is {middle}, expected {len(self.joint_names)} numbers")
         if not (np.isfinite(widths).all() and (widths > 0).all()):
             raise TokenizerError("bin widths must be finite and positive: fit the tokenizer again")
-        if not 2 <= self.vocabulary_size <= 65536 or not self.control_period_s > 0:
-            raise TokenizerError(
-                f"vocabulary_size {self.vocabulary_size} must be 2..65536 and "
-                f"control_period_s {self.control_period_s} positive"
-            )
+        check_vocabulary(self.vocabulary_size, self.control_period_s)
         object.__setattr__(self, "widths", widths)
         object.__setattr__(self, "middle", middle)
 
@@ -85,13 +89,13 @@ class ActionTokenizer:
         """
         half = vocabulary_size // 2
         reach = np.quantile(np.abs(targets - reference[:, None]), quantile, axis=0)
-        widths = np.maximum(reach / (half - 1), SMALLEST_WIDTH)
+        widths = np.maximum(reach / max(half - 1, 1), SMALLEST_WIDTH)
         middle = np.full(len(joint_names), np.nan)
         for joint in (joint_names.index(name) for name in absolute):
             low, high = targets[..., joint].min(), targets[..., joint].max()
-            widths[:, joint] = _digits(max((high - low) / (vocabulary_size - 1), 1e-6))
+            widths[:, joint] = digits(max((high - low) / (vocabulary_size - 1), 1e-6))
             middle[joint] = low + half * widths[0, joint]
-        return cls(joint_names, _digits(widths), middle, vocabulary_size, control_period_s)
+        return cls(joint_names, digits(widths), middle, vocabulary_size, control_period_s)
 
     @property
     def horizon(self) -> int:
@@ -99,66 +103,47 @@ class ActionTokenizer:
         return int(self.widths.shape[0])
 
     @property
-    def hash(self) -> str:
-        """Sha256 of the content, hex: what the messages carry."""
-        return content_hash(self._content())
+    def token_shape(self) -> tuple[int, ...]:
+        """(H, D)."""
+        return self.widths.shape
 
-    def encode(
-        self, targets: NDArray[np.float64], reference: NDArray[np.float64]
-    ) -> NDArray[np.int64]:
-        """Return tokens (..., H, D) for ``targets`` (..., H, D) and ``reference`` (..., D)."""
-        bins = np.rint((targets - self._base(reference)) / self.widths)
-        tokens = bins.astype(np.int64) + self.vocabulary_size // 2
-        return np.clip(tokens, 0, self.vocabulary_size - 1)
+    @property
+    def bound(self) -> Array:
+        """(H, D): half a bin."""
+        return self.widths / 2
 
-    def decode(
-        self, tokens: NDArray[np.integer], reference: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Return targets (..., H, D) [rad or m].
+    def encode(self, targets: Array, reference: Array) -> Tokens:
+        """Return tokens (..., H, D) for ``targets`` (..., H, D) and ``reference`` (..., D).
 
         Raises:
-            TokenizerError: a token is out of vocabulary, or the shape is not (..., H, D).
+            TokenizerError: a target or a reference is not finite.
         """
-        tokens = np.asarray(tokens)
-        if tokens.shape[-2:] != self.widths.shape:
-            raise TokenizerError(
-                f"tokens have shape {tokens.shape}, expected (..., {self.horizon}, "
-                f"{len(self.joint_names)})"
-            )
-        if tokens.size and not 0 <= tokens.min() <= tokens.max() < self.vocabulary_size:
-            raise TokenizerError(
-                f"tokens span {tokens.min()}..{tokens.max()}, allowed are "
-                f"0..{self.vocabulary_size - 1}: policy and executor must load one checkpoint"
-            )
-        steps = tokens.astype(np.int64) - self.vocabulary_size // 2
-        return self._base(reference) + steps * self.widths
+        check_finite(targets, reference)
+        bins = np.rint((targets - self._base(reference)) / self.widths)
+        tokens = bins + self.vocabulary_size // 2
+        return np.clip(tokens, 0, self.vocabulary_size - 1).astype(np.int64)
+
+    def decode_report(self, tokens: NDArray[np.integer], reference: Array) -> DecodeReport:
+        """Return targets (..., H, D) [rad or m]; nothing is ever malformed."""
+        steps = self._arranged(tokens) - self.vocabulary_size // 2
+        targets = self._base(reference) + steps * self.widths
+        return DecodeReport(targets, np.zeros(targets.shape[:-2], dtype=np.int64))
 
     def _base(self, reference: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return (..., 1, D): what the tokens count from."""
         return np.where(np.isnan(self.middle), reference, self.middle)[..., None, :]
 
-    def save(self, folder: Path) -> None:
-        """Write ``tokenizer/action.json`` in the checkpoint ``folder``."""
-        write_specification(Path(folder) / FILE, self._content())
-
     @classmethod
-    def load(cls, folder: Path) -> ActionTokenizer:
-        """Read ``tokenizer/action.json`` of the checkpoint ``folder``.
-
-        Raises:
-            TokenizerError: the file is missing, malformed or of another kind.
-        """
-        content = read_specification(Path(folder) / FILE, KIND)
-        try:
-            return cls(
-                tuple(content["joint_names"]),
-                np.array(content["widths"], dtype=np.float64),
-                np.array(content["middle"], dtype=np.float64),
-                int(content["vocabulary_size"]),
-                float(content["control_period_s"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise TokenizerError(f"{Path(folder) / FILE}: {error!r}") from error
+    def _from_content(cls, content: dict[str, Any]) -> Self:
+        keys = {"kind", "joint_names", "widths", "middle", "vocabulary_size", "control_period_s"}
+        fields = Fields(content, keys)
+        return cls(
+            fields.names("joint_names"),
+            fields.array("widths", 2),
+            fields.array("middle", 1, nulls=True),
+            fields.integer("vocabulary_size"),
+            fields.number("control_period_s"),
+        )
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -169,8 +154,3 @@ class ActionTokenizer:
             "vocabulary_size": self.vocabulary_size,
             "control_period_s": self.control_period_s,
         }
-
-
-def _digits(values: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """Round to six significant digits, so that the file reads well."""
-    return np.vectorize(lambda value: float(f"{value:.6g}"))(values)
