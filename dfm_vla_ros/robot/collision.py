@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import mujoco
@@ -10,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.robot.clearance import Breach
-from dfm_vla_ros.robot.collision_scene import Distances, allowed, build
+from dfm_vla_ros.robot.collision_scene import HULL, Distances, allowed, build, link_of
 from dfm_vla_ros.robot.collision_urdf import REMEDY, CollisionModelError, Robot
 
 Array = NDArray[np.float64]
 
+REACH_M = 1e-3
+"""How far beyond the bound a distance is still worked out."""
 POSTURES_TRIED = 256
 """Pairs of links that are too close in every one of so many random postures do not count."""
 
@@ -62,7 +65,11 @@ class CollisionModel:
         self._robot = Robot(urdf_text, joint_names)
         self._model, self._links = build(self._robot, self.distances, table_height_m)
         self._data = mujoco.MjData(self._model)
-        self._allowed = allowed(self._robot, self._links, self.distances)
+        self._bounds = allowed(self._robot, self._links, self.distances).tolist()
+        names = [self._model.geom(number).name for number in range(self._model.ngeom)]
+        self._link = [self._links.index(link_of(name)) for name in names]
+        # The shape that each hull is around.
+        self._shape = [names.index(name.removesuffix(HULL)) for name in names]
         self._rest, self._columns = self._joint_map()
         self._forgive_construction()
 
@@ -70,9 +77,9 @@ class CollisionModel:
     def pairs(self) -> dict[tuple[str, str], float]:
         """The pairs of links that count, and what each must keep [m]."""
         return {
-            (self._links[i], self._links[j]): float(self._allowed[i, j])
+            (self._links[i], self._links[j]): self._bounds[i][j]
             for i, j in itertools.combinations(range(len(self._links)), 2)
-            if np.isfinite(self._allowed[i, j])
+            if self._bounds[i][j] > -np.inf
         }
 
     def check(self, positions: Array) -> Breach | None:
@@ -87,41 +94,41 @@ class CollisionModel:
         Raises:
             CollisionModelError: the shape is wrong or a number is not finite.
         """
-        worst: tuple[float, int, int, int] | None = None
-        for row, i, j, distances in self._breaches(positions):
-            k = int(np.argmin(distances))
-            if worst is None or distances[k] < worst[0]:
-                worst = float(distances[k]), row, int(i[k]), int(j[k])
+        worst: tuple[int, int, int, float] | None = None
+        for found in self._breaches(positions):
+            if worst is None or found[3] < worst[3]:
+                worst = found
         return None if worst is None else self._breach(*worst)
 
     def breaches(self, positions: Array) -> list[Breach]:
         """Return the closest approach of each pair that comes too close, as :meth:`check`."""
-        worst: dict[tuple[int, int], tuple[float, int]] = {}
-        for row, first, second, distances in self._breaches(positions):
-            for i, j, distance in zip(first, second, distances, strict=True):
-                key = int(i), int(j)
-                if key not in worst or distance < worst[key][0]:
-                    worst[key] = float(distance), row
-        return [self._breach(distance, row, *key) for key, (distance, row) in worst.items()]
+        worst: dict[tuple[int, int], tuple[int, int, int, float]] = {}
+        for found in self._breaches(positions):
+            pair = found[1:3]
+            if pair not in worst or found[3] < worst[pair][3]:
+                worst[pair] = found
+        return [self._breach(*found) for found in worst.values()]
 
-    def _breach(self, distance_m: float, row: int, i: int, j: int) -> Breach:
-        allowed_m = float(self._allowed[i, j])
-        return Breach(self._links[i], self._links[j], distance_m, allowed_m, row)
+    def _breach(self, row: int, i: int, j: int, distance_m: float) -> Breach:
+        return Breach(self._links[i], self._links[j], distance_m, self._bounds[i][j], row)
 
-    def _breaches(self, positions: Array) -> Iterator[tuple[int, Array, Array, Array]]:
-        """Yield row, first links (n,), second links (n,), distances (n,) of rows with any."""
+    def _breaches(self, positions: Array) -> Iterator[tuple[int, int, int, float]]:
+        """Yield row, first link, second link and distance of every breach."""
         model, data, postures = self._model, self._data, self._postures(positions)
         for row, posture in enumerate(postures):
             data.qpos[:] = posture
             mujoco.mj_kinematics(model, data)
             mujoco.mj_collision(model, data)
-            if not data.ncon:
-                continue
-            links = np.sort(model.geom_user[data.contact.geom, 0].astype(np.intp), axis=1)
-            i, j = links[:, 0], links[:, 1]
-            close = data.contact.dist < self._allowed[i, j]
-            if close.any():
-                yield row, i[close], j[close], data.contact.dist[close]
+            for one, other in data.contact.geom.tolist() if data.ncon else ():
+                i, j = self._link[one], self._link[other]
+                i, j = (i, j) if i < j else (j, i)
+                bound = self._bounds[i][j]
+                if bound == -np.inf:
+                    continue
+                reach, shapes = max(bound, 0.0) + REACH_M, (self._shape[one], self._shape[other])
+                distance = mujoco.mj_geomDistance(model, data, *shapes, reach, None)
+                if distance < bound:
+                    yield row, i, j, distance
 
     def _postures(self, positions: Array) -> Array:
         """Return MuJoCo's joint vectors (M, nq)."""
@@ -163,7 +170,7 @@ class CollisionModel:
         ranges = np.array([j.range if j.limited[0] else (-np.pi, np.pi) for j in joints])
         rng = np.random.default_rng(0)
         tried = rng.uniform(ranges[:, 0], ranges[:, 1], (POSTURES_TRIED, len(joints)))
-        seen = np.zeros(self._allowed.shape, dtype=int)
-        for _, i, j, _ in self._breaches(tried):
-            seen[i, j] += 1  # once a row, however many contacts a pair has
-        self._allowed[seen == POSTURES_TRIED] = -np.inf
+        rows = Counter((i, j) for _, i, j in {found[:3] for found in self._breaches(tried)})
+        for (i, j), count in rows.items():
+            if count == POSTURES_TRIED:
+                self._bounds[i][j] = -np.inf

@@ -225,7 +225,7 @@ def _mesh_file(link: str, uri: str) -> Path:
 def _skeleton(root: ElementTree.Element) -> str:
     """Return links and joints alone; MuJoCo wants a mass of what moves, any mass."""
     bare = ElementTree.Element("robot", {"name": root.get("name") or "robot"})
-    compiler = {"fusestatic": "false", "balanceinertia": "true"}
+    compiler = {"fusestatic": "false", "discardvisual": "false", "balanceinertia": "true"}
     ElementTree.SubElement(ElementTree.SubElement(bare, "mujoco"), "compiler", compiler)
     for link in root.findall("link"):
         kept = ElementTree.SubElement(bare, "link", {"name": link.get("name", "")})

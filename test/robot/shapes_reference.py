@@ -8,7 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dfm_vla_ros.robot.description import robot_description
+from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.limits import JointLimits
+
 Array = NDArray[np.float64]
+
+TABLE = "table"
+URDF = robot_description()
+LIMITS = JointLimits.from_urdf(URDF)
+HOME = np.array([0.0, 1.455, -0.729, 0.0, 0.931, 0.0, 0.035] * 2)
 
 
 @dataclass(frozen=True)
@@ -129,3 +138,51 @@ def heights(half: Array, is_round: NDArray[np.bool_], pose: Array) -> Array:
     box = (np.abs(up) * half).sum(axis=1)
     rim = half[:, 0] * np.linalg.norm(up[:, :2], axis=1) + half[:, 2] * np.abs(up[:, 2])
     return pose[:, 2, 3] - np.where(is_round, rim, box)
+
+
+def table_distances(arms: Arms, row: Array, finger: bool | None = None) -> dict[str, float]:
+    """Return link -> distance to the table, of every link or of (other than) fingers."""
+    half, is_round = solid_arrays(arms)
+    low = heights(half, is_round, np.array(arms.place(row)))
+    distances: dict[str, float] = {}
+    for s, height in zip(arms.solids, low, strict=True):
+        if finger is None or ("finger" in s.link) == finger:
+            distances[s.link] = min(float(height), distances.get(s.link, np.inf))
+    return distances
+
+
+def solid_arrays(arms: Arms) -> tuple[Array, NDArray[np.bool_]]:
+    return np.array([s.half for s in arms.solids]), np.array([s.round for s in arms.solids])
+
+
+def brute_force(arms: Arms, pairs: dict[tuple[str, str], float], row: Array) -> dict:
+    """Return the distance of every pair of links that might be too close."""
+    half, is_round = solid_arrays(arms)
+    pose, links = np.array(arms.place(row)), [s.link for s in arms.solids]
+    i, j = np.array(
+        [
+            (a, b)
+            for a in range(len(links))
+            for b in range(a + 1, len(links))
+            if (links[a], links[b]) in pairs
+        ]
+    ).T
+    reach = np.linalg.norm(half, axis=1)
+    apart = np.linalg.norm(pose[i, :3, 3] - pose[j, :3, 3], axis=1) - reach[i] - reach[j]
+    i, j = i[apart < 0.05], j[apart < 0.05]
+    found = separations((half[i], is_round[i], pose[i]), (half[j], is_round[j], pose[j]))
+    distances: dict[tuple[str, str], float] = {}
+    for a, b, distance in zip(i, j, found, strict=True):
+        key = links[a], links[b]
+        distances[key] = min(float(distance), distances.get(key, np.inf))
+    for link, height in table_distances(arms, row).items():
+        if (link, TABLE) in pairs:
+            distances[link, TABLE] = height
+    return distances
+
+
+def random_postures(count: int, seed: int, spread: float = 1.0) -> Array:
+    """Within the limits, a share ``spread`` of the way from home."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.uniform(LIMITS.lower, LIMITS.upper, (count, len(JOINT_NAMES)))
+    return HOME + spread * (drawn - HOME)
