@@ -29,9 +29,12 @@ class CollisionModel:
 
     Not counted are pairs that at most one joint moves against each other (its limits keep them
     apart: neighbours, the two fingers), pairs fixed to each other, and pairs that overlap by
-    construction (:data:`POSTURES_TRIED`). Everything fixed may touch the table. Distances between
-    separate convex shapes are exact to 1e-6 m (GJK), overlaps are penetration depths (EPA). A mesh
-    counts as its convex hull. The table is the half-space below its top. Not thread-safe.
+    construction (:data:`POSTURES_TRIED`). Everything fixed may touch the table, which is the
+    half-space below its top. A mesh counts as its convex hull.
+
+    MuJoCo finds the pairs whose bounding capsules are close, then works out the distance of their
+    shapes: that of separate ones within 1e-6 m (GJK), of overlapping ones the depth (EPA),
+    negative. Not thread-safe.
     """
 
     def __init__(

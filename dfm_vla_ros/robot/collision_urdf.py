@@ -170,7 +170,7 @@ def _shapes(link: str, element: ElementTree.Element) -> tuple[Shape, ...]:
 def _shape(link: str, collision: ElementTree.Element) -> Shape:
     """Return one shape, or say which link has one that cannot be used."""
     try:
-        geometry = next(iter(collision.find("geometry") or ()), None)
+        geometry = collision.find("geometry/*")
         origin = collision.find("origin")
         pose = {} if origin is None else origin.attrib
         xyz, rpy = _numbers(pose.get("xyz", "0 0 0")), _numbers(pose.get("rpy", "0 0 0"))

@@ -54,6 +54,20 @@ def test_that_faces_corners_and_edges_have_the_distance_of_the_drawing() -> None
     assert corners is not None and corners.distance_m == pytest.approx(0.07, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("shape", "gap"),
+    [
+        ('<sphere radius="0.1"/>', 0.05),
+        ('<cylinder radius="0.1" length="0.5"/>', 0.05),
+        ('<cylinder radius="0.1" length="0.02"/>', 0.05),
+        ('<box size="0.21 0.3 0.4"/>', 0.04),
+    ],
+)
+def test_that_every_primitive_has_its_size(shape: str, gap: float) -> None:
+    breach = box_model(boxes("0.25 0 0", mesh=shape)).check(np.zeros((1, 4)))
+    assert breach is not None and breach.distance_m == pytest.approx(gap, abs=1e-6)
+
+
 def test_that_the_bound_itself_is_kept_and_a_hair_less_is_not() -> None:
     model = box_model(boxes())
     assert model.check(np.array([[0.0, 0.0, -0.7 + 1e-5, 0.0]])) is None
