@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.tokens.specification import (
+    Fields,
     TokenizerError,
     content_hash,
+    naming,
     read_specification,
     write_specification,
 )
@@ -70,16 +72,17 @@ class ProprioceptionTokenizer:
     @classmethod
     def load(cls, folder: Path) -> ProprioceptionTokenizer:
         """Read it back; raises TokenizerError if missing, malformed or of another kind."""
-        content = read_specification(Path(folder) / FILE, KIND)
-        try:
+        path = Path(folder) / FILE
+        content = read_specification(path, KIND)
+        with naming(path):
+            keys = {"kind", "joint_names", "lower", "upper", "vocabulary_size"}
+            fields = Fields(content, keys)
             return cls(
-                tuple(content["joint_names"]),
-                np.array(content["lower"], float),
-                np.array(content["upper"], float),
-                int(content["vocabulary_size"]),
+                fields.names("joint_names"),
+                fields.array("lower", 1),
+                fields.array("upper", 1),
+                fields.integer("vocabulary_size"),
             )
-        except (KeyError, TypeError, ValueError) as error:
-            raise TokenizerError(f"{Path(folder) / FILE}: {error!r}") from error
 
     def _content(self) -> dict[str, Any]:
         return {

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.tokens.specification import (
+    Fields,
     TokenizerError,
     content_hash,
+    naming,
     read_specification,
     write_specification,
 )
@@ -73,11 +75,11 @@ class TextTokenizer:
     @classmethod
     def load(cls, folder: Path) -> TextTokenizer:
         """Read it back; raises TokenizerError if missing, malformed or of another kind."""
-        content = read_specification(Path(folder) / FILE, KIND)
-        try:
-            return cls(tuple(content["words"]), int(content["length"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise TokenizerError(f"{Path(folder) / FILE}: {error!r}") from error
+        path = Path(folder) / FILE
+        content = read_specification(path, KIND)
+        with naming(path):
+            fields = Fields(content, {"kind", "words", "length"})
+            return cls(fields.names("words"), fields.integer("length"))
 
     def _content(self) -> dict[str, Any]:
         return {"kind": KIND, "words": list(self.words), "length": self.length}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -56,3 +57,16 @@ def test_that_both_read_back_with_the_same_hash(tmp_path: Path) -> None:
     joints.save(tmp_path)
     assert TextTokenizer.load(tmp_path).hash == text.hash
     assert ProprioceptionTokenizer.load(tmp_path).hash == joints.hash
+
+
+@pytest.mark.parametrize("key", ["words", "length", "lower", "upper", "vocabulary_size"])
+def test_that_a_value_of_another_type_is_an_error_that_names_it(key: str, tmp_path: Path) -> None:
+    TextTokenizer.fit(SENTENCES).save(tmp_path)
+    ProprioceptionTokenizer(("a", "b"), np.zeros(2), np.ones(2)).save(tmp_path)
+    for tokenizer, name in ((TextTokenizer, "text"), (ProprioceptionTokenizer, "proprioception")):
+        path = tmp_path / "tokenizer" / f"{name}.json"
+        content = json.loads(path.read_text())
+        if key in content:
+            path.write_text(json.dumps(content | {key: "7"}))
+            with pytest.raises(TokenizerError, match=rf"{name}\.json: '{key}' is '7'"):
+                tokenizer.load(tmp_path)
