@@ -240,7 +240,8 @@ class Executor:
             request,
             old_targets(reference, self._count, observed, last),
         )
-        scale = smallest_scale(request, last - consumed, self.speed, settings)
+        age_s = start_s - request.observation_s
+        scale = smallest_scale(request, last - consumed, last, age_s, self.speed, settings)
         made = self._plan(targets, due_s, start_s, now_s, scale)
         step_s = period_s * made.time_scale
         zero_s = start_s - consumed * step_s

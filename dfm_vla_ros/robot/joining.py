@@ -89,23 +89,37 @@ def old_targets(
 
 
 def smallest_scale(
-    request: Request, remaining: float, speed: float, settings: PlanSettings
+    request: Request,
+    remaining: float,
+    last_step: int,
+    age_s: float,
+    speed: float,
+    settings: PlanSettings,
 ) -> float:
     """Return the least time scale: slow mode, and in RTC no rest before the next chunk.
 
     The motion lasts for the expected interval with one step in reserve, at the cost of at most
-    ``settings.slowest_speed``.
+    ``settings.slowest_speed``. At time scale s a chunk of age a joins after ``a / (s period)`` of
+    its steps, so the scale that bridges the interval and stays the same from chunk to chunk is
+    ``(interval + a) / ((last - 1) period)``; without it a fast chunk leaves the next one little
+    to last on, that one runs slowly, and the speed swings.
 
     Args:
         request: mode, expected interval and control period.
         remaining: steps from the joining to the last.
+        last_step: of the chunk.
+        age_s: from the observation to the joining; more than the interval counts as that, for it
+            was spent at rest [s].
         speed: slow mode, (0, 1].
         settings: the slowest speed.
     """
     scale = 1.0 / speed
-    if request.mode != JoinMode.RTC or request.expected_interval_s == 0:
+    interval_s, period_s = request.expected_interval_s, request.control_period_s
+    if request.mode != JoinMode.RTC or interval_s == 0:
         return scale
     slowest = 1.0 / settings.slowest_speed
-    room_s = (remaining - 1) * request.control_period_s
-    stretch = request.expected_interval_s / room_s if room_s > 0 else slowest
+    room_s, whole_s = (remaining - 1) * period_s, (last_step - 1) * period_s
+    if room_s <= 0 or whole_s <= 0:
+        return max(scale, slowest)
+    stretch = max(interval_s / room_s, (interval_s + min(age_s, interval_s)) / whole_s)
     return max(scale, min(stretch, slowest))
