@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.evaluation.options import add_joining, loop_config
 from dfm_vla_ros.options import (
     add_black_cameras,
     black_cameras,
@@ -32,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--episodes", type=positive_count, default=50)
     parser.add_argument("--seed", type=seed, default=1_000_000, help="of the first episode")
     parser.add_argument("--workers", type=positive_count, default=2)
-    parser.add_argument("--latency", type=float, default=0.1, help="simulated inference time [s]")
+    add_joining(parser)
     parser.add_argument("--timeout", type=positive_seconds, default=20.0, help="[s] an episode")
     parser.add_argument("--steps", type=int, help="refinement steps instead of the checkpoint's")
     parser.add_argument("--validation", type=int, help="validation steps, likewise")
@@ -57,6 +58,13 @@ def run(options: argparse.Namespace) -> int:
             "decoder": asdict(replace(config.decoder, **_decoder(options))),
             "black_cameras": black_cameras(options),
             "seed": options.seed,
+            "loop": {
+                "mode": options.mode,
+                "latency": options.latency,
+                "warm_start": options.warm_start,
+                "speed": options.speed,
+                "timeout": options.timeout,
+            },
             "versions": versions(),
         }
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +112,7 @@ def _print_result(result: EpisodeResult) -> None:
     print(
         f"{result.task} seed {result.seed}: {outcome}, {result.seconds:.1f} s, "
         f"{result.chunks} chunks, {result.refused} refused, "
+        f"{result.motion.pause_s:.2f} s of pauses, "
         f"inference {1e3 * result.inference_s:.0f} ms",
         flush=True,
     )
@@ -115,18 +124,11 @@ _loop: Any = None
 def _start(options: argparse.Namespace) -> None:
     """Load policy and twin once in each process."""
     global _loop
-    from dfm_vla_ros.evaluation.runner import Loop, LoopConfig
-    from dfm_vla_ros.policy.policy import Policy
-    from dfm_vla_ros.robot.description import robot_description
-    from dfm_vla_ros.robot.limits import JointLimits
-    from dfm_vla_ros.sim.twin import Twin
+    from dfm_vla_ros.evaluation.loading import load_loop
 
-    policy = Policy.load(options.checkpoint, **_decoder(options))
-    twin = Twin(camera_size=(policy.image_size, policy.image_size))
-    twin.dark_cameras = black_cameras(options)
-    limits = JointLimits.from_urdf(robot_description())
-    config = LoopConfig(policy.execute_steps, options.latency, options.timeout)
-    _loop = Loop(twin, policy.act, policy.tokenizer, limits, config)
+    _loop = load_loop(
+        options.checkpoint, loop_config(options), _decoder(options), black_cameras(options)
+    )
 
 
 def _episode(job: tuple[str, int]) -> tuple[int, EpisodeResult | str]:

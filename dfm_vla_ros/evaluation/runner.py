@@ -1,21 +1,28 @@
-"""Episodes in the closed loop without ROS: the same policy, planner and twin, one process."""
+"""Episodes in the closed loop without ROS: the same policy, executor and twin, one process."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from dfm_vla_ros.policy.types import Chunk, Observation
+from dfm_vla_ros.evaluation.motion import Motion, MotionRecord, State
+from dfm_vla_ros.policy.realtime import Continuation, Pace
+from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
+from dfm_vla_ros.robot.chunks import ChunkRefused, JoinMode, Request, Verdict
+from dfm_vla_ros.robot.executor import Executor
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.limits import JointLimits
-from dfm_vla_ros.robot.plan import PlanRefused, plan
-from dfm_vla_ros.robot.reference import Reference
 from dfm_vla_ros.sim.twin import Twin
 from dfm_vla_ros.tokens.action import ActionTokenizer
 
-Act = Callable[[Observation, int], Chunk]
+Act = Callable[[Observation, int, Guidance | None], Chunk]
+
+GOAL = "episode"
+SAME_S = 1e-9
+"""Times closer than this are one."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +30,21 @@ class LoopConfig:
     """How the loop runs.
 
     Attributes:
-        execute_steps: control periods between observations.
-        latency_s: simulated time from an observation to the start of its chunk [s].
+        execute_steps: control steps executed before the next observation.
+        latency_s: simulated time from an observation to the arrival of its chunk; the next
+            observation is made no sooner [s].
         timeout_s: an episode that takes longer is a failure [s].
+        mode: how chunks join.
+        warm_start_t0: RTC: time that the running chunk is re-noised to; None: from noise.
+        speed: of the executor's slow mode, (0, 1].
     """
 
     execute_steps: int = 4
     latency_s: float = 0.1
     timeout_s: float = 20.0
+    mode: JoinMode = JoinMode.RTC
+    warm_start_t0: float | None = None
+    speed: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,11 @@ class EpisodeResult:
         success: within the time.
         progress: largest that the task reported.
         seconds: simulated time to success or timeout.
-        chunks: executed.
-        refused: chunks that the planner refused.
+        chunks: made.
+        refused: chunks that the executor refused.
         inference_s: median time of a policy call.
+        verdicts: why they were refused -> how many.
+        motion: what the commanded motion was like.
     """
 
     task: str
@@ -55,6 +71,8 @@ class EpisodeResult:
     chunks: int
     refused: int
     inference_s: float
+    verdicts: dict[str, int] = field(default_factory=dict)
+    motion: MotionRecord = field(default_factory=MotionRecord)
 
 
 class Loop:
@@ -74,54 +92,110 @@ class Loop:
 
     def run(self, task: str, seed: int) -> EpisodeResult:
         """Run one episode from its reset to success or timeout."""
-        twin, config = self.twin, self.config
+        twin, progress = self.twin, 0.0
         twin.reset(task, seed)
-        reference = Reference(twin.commanded)
-        pending: tuple[float, float, Chunk] | None = None
-        next_look, refused, progress, times = 0.0, 0, 0.0, []
-        while twin.time_s < config.timeout_s and not twin.status().success:
-            now = twin.time_s
-            if now >= next_look - 1e-9:
-                chunk = self._look(reference, now, seed * 1000 + len(times))
-                times.append(chunk.inference_s)
-                pending = (now, now + config.latency_s, chunk)
-                next_look = now + config.execute_steps * self.tokenizer.control_period_s
-            if pending and now >= pending[1] - 1e-9:
-                refused += not self._follow(reference, pending[2], pending[0], now)
-                pending = None
-            twin.command(np.clip(reference.sample(now)[0], self.limits.lower, self.limits.upper))
+        episode = _Episode(self, seed)
+        while twin.time_s < self.config.timeout_s and not twin.status().success:
+            twin.command(episode.command(twin.time_s))
             twin.step()
             progress = max(progress, twin.status().progress)
-        status = twin.status()
+        times = episode.inference_s
         return EpisodeResult(
             task,
             seed,
-            status.success,
+            twin.status().success,
             progress,
             twin.time_s,
             len(times),
-            refused,
+            sum(episode.verdicts.values()),
             float(np.median(times)) if times else 0.0,
+            dict(episode.verdicts),
+            episode.motion.record(twin.time_s),
         )
 
-    def _look(self, reference: Reference, now: float, seed: int) -> Chunk:
-        observation = Observation(
-            self.twin.render(),
-            self.twin.positions,
-            reference.sample(now)[0],
-            self.twin.instruction,
-        )
-        return self.act(observation, seed)
 
-    def _follow(self, reference: Reference, chunk: Chunk, seen: float, now: float) -> bool:
-        """Replace the running reference by ``chunk``; return whether the planner took it."""
-        targets = self.tokenizer.decode(chunk.tokens, chunk.reference)
-        due = seen + self.tokenizer.control_period_s * np.arange(1, len(targets) + 1)
-        position, velocity = reference.sample(now)
+class _Episode:
+    """Policy and executor between a reset and the end."""
+
+    def __init__(self, loop: Loop, seed: int) -> None:
+        config, tokenizer = loop.config, loop.tokenizer
+        self._twin, self._act, self._tokenizer = loop.twin, loop.act, tokenizer
+        self._limits, self._config, self._seed = loop.limits, config, seed
+        self._hash = tokenizer.hash
+        self._executor = Executor(tokenizer, loop.limits)
+        self._executor.speed = config.speed
+        self._continuation = Continuation(tokenizer, config.mode, config.warm_start_t0)
+        self._pace = Pace(
+            config.mode, config.execute_steps, tokenizer.horizon, tokenizer.control_period_s
+        )
+        self._pending: tuple[float, Chunk] | None = None
+        self.inference_s: list[float] = []
+        self.verdicts: Counter[str] = Counter()
+        self.motion = Motion()
+
+    def command(self, now_s: float) -> np.ndarray:
+        """Return the positions (D,) to command at ``now_s``."""
+        self._executor.measure(JOINT_NAMES, self._twin.positions, now_s)
+        self._deliver(now_s)
+        if self._pending is None and self._pace.due(now_s, self._executor.progress):
+            self._look(now_s)
+            self._deliver(now_s)
+        state = self._state(now_s)
+        self.motion.command(now_s, state, self._executor.executing(now_s))
+        return np.clip(state[0], self._limits.lower, self._limits.upper)
+
+    def _state(self, at_s: float) -> State:
+        state = self._executor.sample(at_s)
+        assert state is not None, "measured before"
+        return state
+
+    def _look(self, now_s: float) -> None:
+        """Make a chunk of this moment; it arrives later."""
+        commanded = self._state(now_s)[0]
+        guidance = self._continuation.guidance(
+            self._executor.progress, now_s, commanded, self._pace.arrival_s(now_s)
+        )
+        twin = self._twin
+        observation = Observation(twin.render(), twin.positions, commanded, twin.instruction)
+        self._pace.looked(now_s)
+        chunk = self._act(observation, self._seed * 1000 + len(self.inference_s), guidance)
+        self.inference_s.append(chunk.inference_s)
+        self._pending = now_s, chunk
+
+    def _deliver(self, now_s: float) -> None:
+        """Hand the pending chunk to the executor once its time has come."""
+        if self._pending is None or now_s < self._pending[0] + self._config.latency_s - SAME_S:
+            return
+        (seen_s, chunk), self._pending = self._pending, None
+        number = len(self.inference_s)
+        self._pace.sent(GOAL, number, now_s)
+        self._continuation.remember(GOAL, number, chunk)
+        before = self._state(now_s)
         try:
-            planned = plan(targets, due, now, position, velocity, self.limits)
-        except PlanRefused:
-            return False
-        assert planned.joined.joint_names == JOINT_NAMES
-        reference.replace(planned.joined, planned.stamp_s, now)
-        return True
+            plan = self._executor.receive(self._request(chunk, seen_s, number), now_s)
+        except ChunkRefused as refusal:
+            self._refused(refusal.verdict, now_s)
+            return
+        self.motion.joined(before, self._state, now_s, plan.start_s, plan.time_scale)
+
+    def _refused(self, verdict: Verdict, now_s: float) -> None:
+        self.verdicts[verdict.name] += 1
+        if verdict.brakes:
+            self._executor.hold(now_s)
+
+    def _request(self, chunk: Chunk, seen_s: float, number: int) -> Request:
+        return Request(
+            self._hash,
+            JOINT_NAMES,
+            self._tokenizer.horizon,
+            chunk.tokens.reshape(-1),
+            chunk.reference,
+            self._tokenizer.control_period_s,
+            seen_s,
+            self._config.mode,
+            chunk.committed_steps,
+            self._pace.request_steps,
+            self._pace.expected_interval_s,
+            GOAL,
+            number,
+        )

@@ -29,6 +29,12 @@ REMEMBERED = 8
 """Chunks: the running one, those under way and those that were refused."""
 ROUNDING = 1e-6
 """Steps, and bins, that do not count."""
+FIRST_STEP = 0.5
+"""The executor drops a step due sooner than this after the joining; the next one is committed
+too, so that the arms leave the running chunk where they are on it."""
+CLIPPED_RAD = 0.5
+"""A committed target may lie this far beyond the tokens' range: the executor goes on along the
+running chunk itself, so the token at the end of the range only tells the network where."""
 MARGIN_S = 0.04
 """From the end of an inference to the joining of its chunk: transport and the executor's lead."""
 REPLY_S = 0.1
@@ -101,9 +107,10 @@ class Continuation:
 
         Row k of the guidance (k = 1..H) is where the running chunk is k steps after the
         observation: linear between its steps, at rest beyond its last. Committed are the steps
-        executed until the new chunk is joined, ``k <= ceil((arrival - observation) / period)``,
-        as far as the running chunk goes and its targets fit into the tokens; one step at least
-        stays free.
+        executed until the new chunk is joined and the one that they go to then,
+        ``k <= ceil((arrival - observation) / period + FIRST_STEP)``, as far as the running chunk
+        goes and its targets fit into the tokens, all but ``CLIPPED_RAD``; one step at least stays
+        free.
 
         Args:
             progress: of the chunk that the executor follows; None if it follows none.
@@ -121,17 +128,18 @@ class Continuation:
         horizon = self._tokenizer.horizon
         targets = running.at(phase + np.arange(1, horizon + 1), progress.last_step)
         tokens = self._tokenizer.encode(targets, commanded)
-        executed = ceil((arrival_s - observation_s) / progress.step_period_s - ROUNDING)
+        executed = (arrival_s - observation_s) / progress.step_period_s
+        wanted = ceil(executed + FIRST_STEP - ROUNDING)
         fitting = self._fitting(targets, tokens, commanded)
-        count = max(0, min(executed, int(left + ROUNDING), fitting, horizon - 1))
+        count = max(0, min(wanted, int(left + ROUNDING), fitting, horizon - 1))
         mask = np.zeros(tokens.shape, dtype=bool)
         mask[:count] = True
         return Guidance(mask, tokens, self._t0, count)
 
     def _fitting(self, targets: Array, tokens: NDArray[np.int64], commanded: Array) -> int:
-        """Return how many first steps are encoded within half a bin: none of them clipped."""
+        """Return how many first steps the tokens can say: none of them clipped by far."""
         error = np.abs(self._tokenizer.decode(tokens, commanded) - targets)
-        clipped = (error > (0.5 + ROUNDING) * self._tokenizer.widths).any(axis=1)
+        clipped = (error > self._tokenizer.widths / 2 + CLIPPED_RAD).any(axis=1)
         return int(np.argmax(clipped)) if clipped.any() else len(clipped)
 
 

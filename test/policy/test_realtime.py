@@ -94,20 +94,23 @@ def test_that_every_step_executed_until_the_joining_is_committed_and_none_beyond
     )
     executed = progress.at(observed_s + inference_s) - phase
     assert found.committed_steps >= min(int(executed - 1e-5), HORIZON - 1)
-    assert found.committed_steps <= min(HORIZON - phase + 1e-5, executed + 1 + 1e-5)
+    # The next one that is due half a step later or more is the one that the arms go to then.
+    assert found.committed_steps <= min(HORIZON - phase + 1e-5, executed + 1.5 + 1e-5)
     assert found.committed_steps < HORIZON
     assert (found.committed.all(axis=1) == (np.arange(HORIZON) < found.committed_steps)).all()
     assert (found.committed.any(axis=1) == found.committed.all(axis=1)).all()
 
 
-def test_that_a_step_that_does_not_fit_into_the_tokens_ends_the_committed_part() -> None:
+def test_that_a_step_far_outside_the_tokens_range_ends_the_committed_part() -> None:
     tokens = np.full((HORIZON, JOINTS), 128)
     tokens[3:, 2] = 250
     running = Chunk(tokens, np.zeros(JOINTS), 0.0, 1)
-    commanded = np.zeros(JOINTS)
-    assert guided(running, 0.0, commanded, 0.6).committed_steps == 6
-    commanded[2] = -0.05  # 25 bins lower: the target would be token 275
-    assert guided(running, 0.0, commanded, 0.6).committed_steps == 3
+    known, commanded = tokenizer(width=0.01), np.zeros(JOINTS)
+    assert guided(running, 0.0, commanded, 0.5, known).committed_steps == 6
+    commanded[2] = -0.4  # the target is 40 bins higher, 0.35 rad beyond the last
+    assert guided(running, 0.0, commanded, 0.5, known).committed_steps == 6
+    commanded[2] = -0.7
+    assert guided(running, 0.0, commanded, 0.5, known).committed_steps == 3
 
 
 def test_that_a_gripper_keeps_its_tokens_whatever_its_reference_is() -> None:

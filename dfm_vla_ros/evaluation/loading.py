@@ -1,0 +1,35 @@
+"""A checkpoint and a twin, ready to run episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from dfm_vla_ros.evaluation.runner import Loop, LoopConfig
+from dfm_vla_ros.policy.policy import Policy
+from dfm_vla_ros.robot.description import robot_description
+from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.sim.twin import Twin
+
+
+def load_loop(
+    checkpoint: Path,
+    config: LoopConfig | None = None,
+    decoder: dict[str, int] | None = None,
+    dark_cameras: Collection[str] = (),
+) -> Loop:
+    """Return a loop of the checkpoint's policy.
+
+    Args:
+        checkpoint: folder.
+        config: how the loop runs; its ``execute_steps`` are the checkpoint's.
+        decoder: ``refinement_steps``, ``validation_steps`` instead of the checkpoint's.
+        dark_cameras: that see black.
+    """
+    policy = Policy.load(checkpoint, **(decoder or {}))
+    twin = Twin(camera_size=(policy.image_size, policy.image_size))
+    twin.dark_cameras = dark_cameras
+    limits = JointLimits.from_urdf(robot_description())
+    config = replace(config or LoopConfig(), execute_steps=policy.execute_steps)
+    return Loop(twin, policy.act, policy.tokenizer, limits, config)
