@@ -116,7 +116,10 @@ class Demonstration:
             "camera_height": height,
             "black_cameras": list(settings.black_cameras) or [""],
         }
-        self.children.start_node("policy_node", trained)  # first: it takes the longest
+        seeing = dict(trained)
+        if settings.black_cameras:
+            seeing["frozen_timeout"] = 0.0  # black on purpose: the picture never changes
+        self.children.start_node("policy_node", seeing)  # first: it takes the longest
         self.children.start_node("sim_node", simulated)
         self.children.start_node("executor_node", trained)
         if settings.record_episodes:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rclpy.action import ActionServer, CancelResponse
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 
@@ -23,9 +23,12 @@ class Goal:
         handle: rclpy's.
         accepted_s: ROS time of acceptance [s].
         deadline_s: ROS time of the timeout [s].
+        began_s: steady time of acceptance [s].
+        executor_restarts: of the executor before it.
+        executor_refused: chunks that the executor had refused before it.
+        instruction: the sentence to carry out; the topic may change it.
         submissions: policy calls started so far.
         chunks: published so far.
-        last_observation_s: stamp of the newest chunk's observation; None before the first.
         inference_s: time of the newest policy call [s].
         waiting_since_s: steady time since which a source is missing or too old, or None.
         feedback_s: steady time of the newest feedback.
@@ -35,9 +38,12 @@ class Goal:
     handle: ServerGoalHandle
     accepted_s: float
     deadline_s: float
+    began_s: float = 0.0
+    executor_restarts: int = 0
+    executor_refused: int = 0
+    instruction: str = field(init=False)
     submissions: int = 0
     chunks: int = 0
-    last_observation_s: float | None = None
     inference_s: float = 0.0
     waiting_since_s: float | None = None
     failure: str = ""
@@ -47,11 +53,7 @@ class Goal:
     def __post_init__(self) -> None:
         """Name the goal as the messages do."""
         self.id = bytes(self.handle.goal_id.uuid).hex()
-
-    @property
-    def instruction(self) -> str:
-        """The sentence to carry out."""
-        return self.handle.request.instruction
+        self.instruction = self.handle.request.instruction
 
 
 class GoalServer(ActionServer):
@@ -69,12 +71,20 @@ class GoalServer(ActionServer):
         on_cancel: Callable[[], None],
     ) -> None:
         """Serve ``execute_instruction``; ``on_cancel`` only needs to wake the node."""
+        self.open = 0
+        """Goals taken whose end is not known to rclpy yet."""
+        self.closing = False
+        """True: take no goal more."""
+
+        def answer(_: ExecuteInstruction.Goal) -> GoalResponse:
+            return GoalResponse.REJECT if self.closing else GoalResponse.ACCEPT
 
         def accept_cancel(_: ServerGoalHandle) -> CancelResponse:
             on_cancel()
             return CancelResponse.ACCEPT
 
         def accept(handle: ServerGoalHandle) -> None:
+            self.open += 1
             handle.execute()
             on_goal(handle)
 
@@ -83,6 +93,7 @@ class GoalServer(ActionServer):
             ExecuteInstruction,
             "execute_instruction",
             execute_callback=lambda handle: Result(),
+            goal_callback=answer,
             handle_accepted_callback=accept,
             cancel_callback=accept_cancel,
         )
@@ -94,6 +105,7 @@ class GoalServer(ActionServer):
         """End a goal with ``result``; its error code decides the state."""
 
         def conclude(ended: ServerGoalHandle) -> Result:
+            self.open -= 1
             if result.error_code == Result.NONE:
                 ended.succeed()
             elif ended.is_cancel_requested:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from lifecycle_msgs.srv import ChangeState
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from dfm_vla_ros.errors import DfmVlaError
@@ -35,9 +37,13 @@ class ManagedNode(LifecycleNode):
     def __init__(self, name: str, parameters: Sequence[Parameter]) -> None:
         """Declare ``parameters`` and ``autostart``; do nothing else yet."""
         super().__init__(name)
-        self.values: dict[str, Any] = declare(self, (*parameters, AUTOSTART))
+        others = [parameter for parameter in parameters if parameter.name != AUTOSTART.name]
+        self.values: dict[str, Any] = declare(self, (*others, AUTOSTART))
         self.interrupted: Callable[[], bool] = lambda: False
         self._failure: Exception | None = None
+        self._starting = False
+        self._change_state = self._service_change_state.callback
+        self._service_change_state.callback = self._answer
 
     @property
     def active(self) -> bool:
@@ -57,9 +63,13 @@ class ManagedNode(LifecycleNode):
         """
         if not self.values["autostart"]:
             return
-        for trigger in (self.trigger_configure, self.trigger_activate):
-            if trigger() != TransitionCallbackReturn.SUCCESS:
-                raise self._failure or TransitionFailed(f"{self.get_name()} cannot start")
+        self._starting = True
+        try:
+            for trigger in (self.trigger_configure, self.trigger_activate):
+                if trigger() != TransitionCallbackReturn.SUCCESS:
+                    raise self._failure or TransitionFailed(f"{self.get_name()} cannot start")
+        finally:
+            self._starting = False
 
     def close(self) -> None:
         """Deactivate, clean up and finalize, from whatever state: before the node is destroyed."""
@@ -85,14 +95,32 @@ class ManagedNode(LifecycleNode):
     def wait(self, future: Future) -> Any:
         """Return the future's result; meanwhile a signal still ends the node.
 
+        A node that starts itself serves its callbacks while it waits; one that was asked by the
+        service is in a callback already and cannot.
+
         Raises:
             Interrupted: a signal came; whatever the future raises.
         """
         while not future.done():
             if self.interrupted():
                 raise Interrupted("interrupted while starting")
-            time.sleep(POLL_S)
+            if self._starting and self.executor is not None:
+                self.executor.spin_once(timeout_sec=POLL_S)
+            else:
+                time.sleep(POLL_S)
         return future.result()
+
+    def _answer(
+        self, request: ChangeState.Request, response: ChangeState.Response
+    ) -> ChangeState.Response:
+        """Answer a request for a transition; rclpy lets an impossible one end the process."""
+        try:
+            return self._change_state(request, response)
+        except rclpy_implementation.RCLError as error:
+            asked = request.transition.label or request.transition.id
+            self.get_logger().error(f"no transition {asked} from {self.state}: {error}")
+            response.success = False
+            return response
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See `configure`."""

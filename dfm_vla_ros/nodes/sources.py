@@ -13,6 +13,7 @@ Array = NDArray[np.float64]
 Value = TypeVar("Value")
 
 LARGEST_EXTRAPOLATION_S = 0.05
+RATE_SAMPLES = 30
 
 
 @dataclass(frozen=True)
@@ -28,30 +29,63 @@ class Moment:
     steady_s: float
 
 
+@dataclass(frozen=True)
+class Bounds:
+    """What a source must keep.
+
+    Attributes:
+        age_s: largest age of its newest message [s].
+        skew_s: largest distance of its stamp from the third view's [s].
+    """
+
+    age_s: float
+    skew_s: float = np.inf
+
+
 class Source(Generic[Value]):
     """One topic: its newest value, when that was made and when it came."""
 
-    def __init__(self, name: str, maximum_age_s: float) -> None:
+    def __init__(self, name: str, bounds: Bounds) -> None:
         """Know nothing of topic ``name`` yet."""
         self.name = name
-        self.value: Value | None = None
-        self.stamp_s = -np.inf
+        self.bounds = bounds
         self.fault = ""
         """Why the newest message was not taken; empty if it was."""
-        self._came_s = -np.inf
-        self._maximum_age_s = maximum_age_s
+        self.refused = 0
+        """Messages that were not taken."""
+        self.clear()
 
     def put(self, value: Value, stamp_s: float, now: Moment) -> None:
         """Take in a message made at ``stamp_s`` of ROS time."""
         self.value, self.stamp_s, self._came_s, self.fault = value, stamp_s, now.steady_s, ""
+        self._arrivals.append(now.steady_s)
+
+    def refuse(self, fault: str) -> None:
+        """Take a message for missing: it is unusable."""
+        self.fault = fault
+        self.refused += 1
+
+    def align(self, skew_s: float) -> None:
+        """Remember how long after the newest third view this source's message was made [s]."""
+        self._skew_s = skew_s
 
     def clear(self) -> None:
         """Forget the value: it is of another episode."""
-        self.value, self.stamp_s, self._came_s = None, -np.inf, -np.inf
+        self.value: Value | None = None
+        self.stamp_s = self._came_s = -np.inf
+        self._skew_s = 0.0
+        self._arrivals: deque[float] = deque(maxlen=RATE_SAMPLES)
 
     def age_s(self, now: Moment) -> float:
         """Return the larger age by stamp and by arrival [s]; infinite before the first message."""
         return max(now.ros_s - self.stamp_s, now.steady_s - self._came_s)
+
+    def rate_hz(self, now: Moment) -> float:
+        """Return the rate of the last messages; it falls once they stop."""
+        if len(self._arrivals) < 2:
+            return 0.0
+        since_s = max(now.steady_s - self._arrivals[-1] - self.bounds.age_s, 0.0)
+        return (len(self._arrivals) - 1) / (self._arrivals[-1] - self._arrivals[0] + since_s)
 
     def complaint(self, now: Moment) -> str:
         """Return what is wrong with this source, or an empty text."""
@@ -59,9 +93,18 @@ class Source(Generic[Value]):
             return f"{self.name}: {self.fault}"
         if self.value is None:
             return f"{self.name}: no message yet"
-        age_s = self.age_s(now)
-        if age_s > self._maximum_age_s:
-            return f"{self.name} is {age_s:.2f} s old, allowed is {self._maximum_age_s} s"
+        age_s, bounds = self.age_s(now), self.bounds
+        if age_s > bounds.age_s:
+            return f"{self.name} is {age_s:.2f} s old, allowed is {bounds.age_s} s"
+        if self.stamp_s - now.ros_s > bounds.age_s:
+            ahead_s = self.stamp_s - now.ros_s
+            return f"{self.name} is stamped {ahead_s:.2f} s ahead of this clock: set both clocks"
+        if abs(self._skew_s) > bounds.skew_s:
+            side = "newer" if self._skew_s > 0 else "older"
+            return (
+                f"{self.name} is {abs(self._skew_s):.2f} s {side} than the third view, allowed is "
+                f"{bounds.skew_s} s"
+            )
         return ""
 
 
@@ -81,6 +124,11 @@ class JointTrack:
     def clear(self) -> None:
         """Forget everything."""
         self._samples.clear()
+
+    def distance_s(self, stamp_s: float) -> float:
+        """Return how long after ``stamp_s`` the nearest message was made [s]; infinite without."""
+        after_s = (sample_s - stamp_s for sample_s, _, _ in self._samples)
+        return min(after_s, key=abs, default=np.inf)
 
     def at(self, stamp_s: float) -> Array:
         """Return the positions (D,) at ``stamp_s`` [s].
@@ -103,12 +151,15 @@ class JointTrack:
 
 
 def ordered(names: list[str], values: Array, wanted: tuple[str, ...]) -> Array | None:
-    """Return ``values`` in the order of ``wanted``, found by name; None if one is missing."""
+    """Return ``values`` in the order of ``wanted``, found by name.
+
+    None if a name is missing or there twice, or if there are not as many values as names.
+    """
     if len(names) != len(values):
         return None
     if tuple(names) == wanted:
         return np.array(values, dtype=np.float64)
     at = {name: index for index, name in enumerate(names)}
-    if any(name not in at for name in wanted):
+    if len(at) < len(names) or any(name not in at for name in wanted):
         return None
     return np.array([values[at[name]] for name in wanted], dtype=np.float64)

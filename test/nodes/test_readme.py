@@ -20,7 +20,7 @@ NODES = {
 @pytest.mark.parametrize("node", NODES)
 def test_that_the_readme_lists_every_parameter_with_its_default(node: str) -> None:
     text = resource_path("README.md").read_text(encoding="utf-8")
-    rows = re.findall(rf"^\| {node} \| `(\w+)` \| (\S+) \|", text, re.MULTILINE)
+    rows = re.findall(rf"^\| {node} \| `([\w.]+)` \| (\S+) \|", text, re.MULTILINE)
     assert rows == [(parameter.name, shown(parameter)) for parameter in NODES[node]]
 
 

@@ -8,12 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
+from dfm_vla_ros.msg import TaskStatus
 from sensor_msgs.msg import JointState
 
 from dfm_vla_ros.nodes.images import Rgb
+from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
 from dfm_vla_ros.nodes.stamps import TimeBase
-from dfm_vla_ros.nodes.watch import Bounds, Watch
-from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.nodes.watch import Watch, joints_moving
+from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
 NOW_NS = 1_700_000_000 * 10**9
 
@@ -45,7 +47,8 @@ def node() -> Node:
 
 @pytest.fixture
 def watch(node: Node) -> Watch:
-    return Watch(node, TimeBase(), (), Bounds(0.5, 0.5), lambda: None)
+    values = {parameter.name: parameter.default for parameter in PARAMETERS}
+    return Watch(node, TimeBase(), watch_settings(values), lambda: None)
 
 
 def with_value(joint: str, value: float) -> np.ndarray:
@@ -69,14 +72,35 @@ def test_that_a_velocity_that_is_not_finite_counts_as_standing_still(
     node: Node, watch: Watch
 ) -> None:
     grey = np.zeros((8, 8, 3), dtype=np.uint8)
-    give_image(watch, grey)
+    give_images(watch, grey)
     for topic in ("joint_states", "commanded_joint_states"):
         node.joints(topic, np.zeros(14), with_value("left_joint1", np.nan))
     assert watch.complaint() == ""
     assert np.isfinite(watch.observation("go").positions).all()
 
 
-def give_image(watch: Watch, image: Rgb) -> None:
-    """Let the triggering camera have taken ``image`` 10 ms ahead, where velocities count."""
+def give_images(watch: Watch, image: Rgb) -> None:
+    """Let all cameras have taken ``image`` 10 ms ahead, where velocities count."""
     now = watch.now()
-    watch._images["third"].put(image, now.ros_s + 0.01, now)
+    for camera in CAMERAS:
+        watch._images[camera].put(image, now.ros_s + 0.01, now)
+
+
+def test_that_a_clock_that_went_backward_empties_every_source(node: Node, watch: Watch) -> None:
+    give_images(watch, np.zeros((8, 8, 3), dtype=np.uint8))
+    for topic in ("joint_states", "commanded_joint_states"):
+        node.joints(topic, np.zeros(14), np.zeros(14))
+    node.callbacks["task_status"](TaskStatus(success=True))
+    assert watch.complaint() == ""
+    watch.jump_back()
+    for name, source in watch.sources.items():
+        assert watch.complaint_of(name, watch.now()) == f"{source.name}: no message yet"
+    assert not watch.succeeded_since(-np.inf)
+
+
+def test_that_a_wrist_camera_sees_its_own_arm_and_the_third_both() -> None:
+    moving = {camera: joints_moving(camera) for camera in CAMERAS}
+    names = np.array(JOINT_NAMES)
+    assert list(names[moving["left_wrist"]]) == [f"left_joint{i}" for i in range(1, 7)]
+    assert list(names[moving["right_wrist"]]) == [f"right_joint{i}" for i in range(1, 7)]
+    assert (moving["third"] == (moving["left_wrist"] | moving["right_wrist"])).all()

@@ -1,0 +1,108 @@
+"""Parameters of ``policy_node`` and what they make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from dfm_vla_ros.nodes import joint_states
+from dfm_vla_ros.nodes.lifecycle import AUTOSTART
+from dfm_vla_ros.nodes.parameters import Parameter, ParameterError
+from dfm_vla_ros.nodes.sources import Bounds
+from dfm_vla_ros.nodes.watch import SOURCES, TRANSPORTS, TRIGGER, WatchSettings
+from dfm_vla_ros.policy import defaults
+from dfm_vla_ros.robot.chunks import JoinMode
+
+TRIGGERING = f"{TRIGGER}_camera"
+MODES = {mode.name.lower(): mode for mode in JoinMode}
+
+
+def _source_parameters(source: str) -> tuple[Parameter, ...]:
+    """Return the bounds of one source; all skews are counted from the triggering one."""
+    age = Parameter(f"sources.{source}.maximum_age", 0.5, "[s] older stops chunks", (0.05, 60.0))
+    skew = Parameter(
+        f"sources.{source}.maximum_skew", 0.2, "[s] of stamps, from the third view", (0.005, 60.0)
+    )
+    return (age,) if source == TRIGGERING else (age, skew)
+
+
+PARAMETERS = (
+    Parameter("checkpoint", "", "checkpoint folder; empty: the shipped one"),
+    Parameter("device", "cpu", "cpu, cuda or cuda:N"),
+    Parameter("threads", 1, "CPU threads of torch", (1, 64)),
+    Parameter("refinement_steps", 0, "instead of the checkpoint's; 0: its own", (0, 1000)),
+    Parameter("execute_steps", 0, "control steps before the next chunk; 0: its own", (0, 64)),
+    Parameter("seed", 0, "of the refinement: same observations, same tokens", (0, 2**31)),
+    Parameter("mode", defaults.MODE, "how a chunk joins: rtc, blend, latest or synchronous"),
+    Parameter(
+        "warm_start", defaults.WARM_START, "rtc: t0 free tokens start at; 0: noise", (0.0, 0.99)
+    ),
+    Parameter("minimum_inference_time", 0.0, "[s] rehearse a slower network", (0.0, 10.0)),
+    *(parameter for source in SOURCES for parameter in _source_parameters(source)),
+    Parameter("frozen_timeout", 1.0, "[s] of one picture while arms move; 0: off", (0.0, 60.0)),
+    Parameter("frozen_motion", 0.05, "[rad] that a picture must show", (0.001, 3.0)),
+    Parameter("maximum_tracking_error", 0.5, "[rad] between command and joint", (0.01, 7.0)),
+    Parameter("stale_timeout", 5.0, "[s] without fresh observations abort a goal", (0.1, 600.0)),
+    Parameter("default_timeout", 60.0, "[s] of a goal that names none", (0.1, 86400.0)),
+    Parameter("longest_instruction", 512, "[bytes]", (1, 65536)),
+    Parameter("image_transport", "raw", "raw, or compressed: subscribe image_raw/compressed"),
+    *joint_states.PARAMETERS,
+    AUTOSTART,
+)
+
+
+def watch_settings(values: Mapping[str, Any]) -> WatchSettings:
+    """Return what an observation must keep.
+
+    Raises:
+        ParameterError: there is no such image transport.
+    """
+    transport = choice(values, "image_transport", TRANSPORTS)
+    bounds = {
+        source: Bounds(
+            values[f"sources.{source}.maximum_age"],
+            values.get(f"sources.{source}.maximum_skew", float("inf")),
+        )
+        for source in SOURCES
+    }
+    return WatchSettings(
+        bounds,
+        values["maximum_tracking_error"],
+        values["frozen_timeout"],
+        values["frozen_motion"],
+        transport,
+        values,
+    )
+
+
+def choice(values: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> str:
+    """Return the value of the parameter ``name``.
+
+    Raises:
+        ParameterError: it is none of ``known``.
+    """
+    value = values[name]
+    if value not in known:
+        raise ParameterError(f"parameter {name}: {value!r} is none; give {', '.join(known)}")
+    return value
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that torch would refuse only when everything else is loaded.
+
+    Raises:
+        ParameterError: it is none, or this machine lacks it.
+    """
+    if device == "cpu":
+        return
+    kind = re.fullmatch(r"cuda(?::(\d+))?", device)
+    if kind is None:
+        raise ParameterError(f"parameter device: {device!r} is none; give cpu, cuda or cuda:N")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(kind.group(1) or 0) >= found:
+        raise ParameterError(
+            f"parameter device: {device!r} is not there; torch finds {found} CUDA devices"
+        )
