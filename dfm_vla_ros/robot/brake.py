@@ -113,4 +113,4 @@ def _travelled(t: float, lasting: Array, ramp: Array) -> tuple[Array, Array]:
         - d * late**2 / 2
         + d * late**3 / (6 * r)
     )
-    return covered, np.maximum(share, 0.0)
+    return covered, np.where(t < safe, np.maximum(share, 0.0), 0.0)
