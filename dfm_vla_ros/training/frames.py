@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dfm_vla_ros.data.episodes import Episode
 from dfm_vla_ros.model.fsq import FsqTokenizer
+from dfm_vla_ros.tokens.chunks import next_targets
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,6 @@ def make_frames(
         tasks=tasks,
         **arrays,
     )
-
-
-def next_targets(targets: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:
-    """Return (T, H, D): ``targets[t + k]``, k = 1..H; past the end the last one repeats."""
-    steps = np.arange(len(targets))[:, None] + np.arange(1, horizon + 1)
-    return targets[np.minimum(steps, len(targets) - 1)]
 
 
 def _codes(episode: Episode, cameras: Sequence[str], tokenizer: FsqTokenizer) -> Tensor:
