@@ -33,6 +33,7 @@ __all__ = [
     "JoinMode",
     "Progress",
     "Request",
+    "SpeedError",
     "Verdict",
 ]
 
