@@ -8,23 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.robot.brake import brake
 from dfm_vla_ros.robot.checks import check_content, check_identity, ordered_positions
 from dfm_vla_ros.robot.chunks import ChunkRefused, JoinMode, Request, Tokenizer, Verdict
-from dfm_vla_ros.robot.clearance import Clearance, check_clearance
+from dfm_vla_ros.robot.clearance import Clearance
 from dfm_vla_ros.robot.freshness import Freshness
-from dfm_vla_ros.robot.joining import (
-    approach,
-    joining_time,
-    mixed,
-    old_targets,
-    smallest_scale,
-)
+from dfm_vla_ros.robot.joining import joining_time
 from dfm_vla_ros.robot.limits import JointLimits
-from dfm_vla_ros.robot.plan import Plan, approach_at, plan
+from dfm_vla_ros.robot.plan import Plan
+from dfm_vla_ros.robot.planner import Planner, Running
 from dfm_vla_ros.robot.progress import Account, Ledger, Progress, StepCount
 from dfm_vla_ros.robot.reference import Reference
-from dfm_vla_ros.robot.settings import DEFAULT_SETTINGS, PlanRefused, PlanSettings, PlanTooLate
+from dfm_vla_ros.robot.settings import DEFAULT_SETTINGS, PlanSettings
 
 __all__ = [
     "Account",
@@ -72,7 +66,8 @@ class Executor:
         """
         self.tokenizer, self.limits = tokenizer, limits
         self.dry_run = dry_run
-        self._settings, self._clearance = settings, clearance
+        self._settings = settings
+        self._planner = Planner(tokenizer, limits, settings, clearance)
         self._maximum_age_s = maximum_age_s
         self._speed = 1.0
         self._stop_reason = ""
@@ -162,8 +157,8 @@ class Executor:
                 ``verdict.brakes``, the caller should :meth:`hold`.
         """
         try:
-            reference = self._check(request, now_s)
-            made, progress = self._planned(request, reference, now_s)
+            running = self._check(request, now_s)
+            made, progress = self._planner.chunk(request, running, now_s, self._speed)
         except ChunkRefused:
             self._ledger.refuse()
             raise
@@ -190,12 +185,10 @@ class Executor:
         start_s = self._leave(now_s)
         if self.dry_run:
             self._end_s = min(self._end_s, start_s)
-        known = self._reference is not None and not self._fresh.jumped(now_s)
-        if not known or self._braking or start_s >= self._end_s:
+        resting = self._braking or start_s >= self._end_s
+        if self._reference is None or resting or self._fresh.jumped(now_s):
             return None
-        state = self._reference.sample(start_s)
-        before = approach(self._reference, now_s, start_s)
-        made = brake(*state, start_s, before, self.limits, self._settings)
+        made = self._planner.brake(Running(self._reference, self._count), start_s, now_s)
         self._follow(made, now_s)
         self._braking = True
         return made
@@ -209,8 +202,8 @@ class Executor:
         """Take chunks again after :meth:`stop`."""
         self._stop_reason = ""
 
-    def _check(self, request: Request, now_s: float) -> Reference:
-        """Return the reference if the chunk may be planned."""
+    def _check(self, request: Request, now_s: float) -> Running:
+        """Return what the chunk joins if it may be planned."""
         if self._stop_reason:
             raise ChunkRefused(
                 Verdict.NOT_ACTIVE, f"the arms are stopped ({self._stop_reason}): resume first"
@@ -222,53 +215,8 @@ class Executor:
         self._fresh.check_observation(request.observation_s, now_s)
         if self._reference is None:
             raise ChunkRefused(Verdict.NO_REFERENCE, "there were no joint states since the reset")
-        return self._reference
-
-    def _planned(
-        self, request: Request, reference: Reference, now_s: float
-    ) -> tuple[Plan, Progress]:
-        """Return what a chunk becomes; nothing changes yet."""
-        settings, period_s = self._settings, request.control_period_s
-        start_s = joining_time(reference, now_s, settings.lead_s)
-        observed = self._count.at(request.observation_s)
-        consumed = max(self._count.at(start_s) - observed, 0.0)
-        last = request.execute_steps or request.horizon
-        due_s = start_s + (np.arange(1, last + 1) - consumed) * period_s
-        tokens = request.tokens.reshape(request.horizon, len(self.limits.names))
-        targets = mixed(
-            self.tokenizer.decode(tokens, request.reference)[:last],
-            due_s >= start_s + settings.minimum_gap_s,
-            request,
-            old_targets(reference, self._count, observed, last),
-        )
-        age_s = start_s - request.observation_s
-        scale = smallest_scale(request, last - consumed, last, age_s, self.speed, settings)
-        made = self._plan(targets, due_s, start_s, now_s, scale)
-        step_s = period_s * made.time_scale
-        zero_s = start_s - consumed * step_s
-        return made, Progress(request.goal_id, request.chunk_id, zero_s, step_s, last)
-
-    def _plan(
-        self, targets: Array, due_s: Array, start_s: float, now_s: float, scale: float
-    ) -> Plan:
-        """Return the plan from the state commanded at ``start_s``, checked for clearance."""
-        if self.dry_run:
-            state = self.sample(start_s)
-            before = approach_at(now_s, len(self.limits.names))
-        else:
-            state = self._reference.sample(start_s)
-            before = approach(self._reference, now_s, start_s)
-        try:
-            made = plan(
-                targets, due_s, start_s, *state, self.limits, self._settings, scale, before
-            )
-        except PlanTooLate as error:
-            raise ChunkRefused(Verdict.TOO_LATE, str(error)) from error
-        except PlanRefused as error:
-            raise ChunkRefused(Verdict.LIMIT_VIOLATED, str(error)) from error
-        if self._clearance is not None:
-            check_clearance(made.spline, self._clearance)
-        return made
+        still = self._measured if self.dry_run else None
+        return Running(self._reference, self._count, still)
 
     def _follow(self, made: Plan, now_s: float) -> None:
         """Command ``made`` from now on."""
