@@ -17,6 +17,8 @@ REST_RAD_S = 1e-3
 SHORTEST_PAUSE_S = 0.02
 EITHER_SIDE_S = 1e-7
 """How far from a seam its two sides are sampled."""
+BEND_S = 1e-4
+"""Time over which the acceleration on either side is taken."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class MotionRecord:
             velocities times the time between them [rad, gripper m].
         seam_position_step_rad: largest jump of the commanded position where chunks join.
         seam_velocity_step_rad_s: largest jump of the commanded velocity there [rad/s, m/s].
+        seam_acceleration_step_rad_s2: median over seams of the jump of the acceleration there,
+            which may jump [rad/s^2, m/s^2].
         seams: chunks that were joined to another.
         pauses: times at which every joint rested for more than 20 ms while a chunk was expected.
         pause_s, longest_pause_s: their sum, and the longest [s].
@@ -39,6 +43,7 @@ class MotionRecord:
     position_step_rad: float = 0.0
     seam_position_step_rad: float = 0.0
     seam_velocity_step_rad_s: float = 0.0
+    seam_acceleration_step_rad_s2: float = 0.0
     seams: int = 0
     pauses: int = 0
     pause_s: float = 0.0
@@ -77,6 +82,7 @@ class Motion:
         self._rest, self._starved = _Spells(SHORTEST_PAUSE_S), _Spells(0.0)
         self._beyond, self._scales = 0.0, list[float]()
         self._jumps = [(0.0, 0.0)]
+        self._bends = list[float]()
 
     def command(self, now_s: float, state: State, executing: bool) -> None:
         """Take in what is commanded at ``now_s``, and whether a chunk's motion is running."""
@@ -113,6 +119,9 @@ class Motion:
         self._jumps.append(_jump(sample(early), sample(late), late - early))
         if self._began_s is None:
             self._began_s = start_s + SHORTEST_PAUSE_S  # it starts at rest
+        else:
+            slow, middle, fast = (sample(start_s + k * BEND_S)[1] for k in (-1, 0, 1))
+            self._bends.append(float(np.abs(fast - 2 * middle + slow).max()) / BEND_S)
 
     def record(self, now_s: float) -> MotionRecord:
         """Return the figures of an episode that ended at ``now_s``."""
@@ -124,7 +133,8 @@ class Motion:
             position_step_rad=self._beyond,
             seam_position_step_rad=float(position),
             seam_velocity_step_rad_s=float(velocity),
-            seams=max(0, len(self._scales) - 1),
+            seam_acceleration_step_rad_s2=float(np.median(self._bends or [0.0])),
+            seams=len(self._bends),
             pauses=len(rest),
             pause_s=sum(rest),
             longest_pause_s=max(rest, default=0.0),

@@ -30,7 +30,7 @@ CASES: dict[str, tuple[float, ...]] = {
 }
 """Name -> when observations are made [s]; a chunk of 0.8 s arrives ``LATENCY_S`` after each."""
 LATENCY_S = 0.1
-TICK_S = 0.002
+TICK_S = 0.005
 DISAGREEMENT_RAD = 0.01
 """By so much chunks contradict one another, as a network's do."""
 
@@ -125,7 +125,10 @@ class _Run:
 
 
 def worst(records: Sequence[MotionRecord]) -> dict[str, float]:
-    """Return the largest of every figure, but sums of counts and times, and the mean speed."""
+    """Return the largest of every figure, but sums of counts and times.
+
+    Of speed it is the mean, of the acceleration's steps the median.
+    """
     rows = [asdict(record) for record in records]
     sums = ("seams", "pauses", "pause_s", "starved_s", "moving_s")
     found: dict[str, float] = {}
@@ -133,6 +136,8 @@ def worst(records: Sequence[MotionRecord]) -> dict[str, float]:
         values = [row[name] for row in rows]
         found[name] = sum(values) if name in sums else max(values, default=0.0)
     found["speed_scale"] = float(np.mean([record.speed_scale for record in records] or [1.0]))
+    bends = [record.seam_acceleration_step_rad_s2 for record in records] or [0.0]
+    found["seam_acceleration_step_rad_s2"] = float(np.median(bends))
     return found
 
 
