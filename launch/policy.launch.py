@@ -46,6 +46,8 @@ def generate_launch_description() -> LaunchDescription:
                 f"/dfm_vla_ros/{name}",
             ],
             output="screen",
+            # Braking and freeing torch may take longer than launch's 5 s on busy cores.
+            sigterm_timeout="15",
             # SIGINT to the other: an executor that is left brakes and holds before it ends.
             on_exit=Shutdown(reason=f"{name} ended"),
         )

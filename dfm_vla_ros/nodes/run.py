@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -58,6 +59,7 @@ def run(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -
         return 1
     finally:
         rclpy.try_shutdown()
+        gc.freeze()  # else the ending interpreter looks through all of torch: seconds
     return 0
 
 
