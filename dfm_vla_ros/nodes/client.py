@@ -34,6 +34,9 @@ ERROR_NAMES = {
         "BAD_INSTRUCTION",
         "INFERENCE_FAILED",
         "NOT_READY",
+        "EXECUTOR_STOPPED",
+        "EXECUTOR_LOST",
+        "CLOCK_JUMPED",
     )
 }
 

@@ -19,10 +19,11 @@ from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.images import fill
 from dfm_vla_ros.nodes.stamps import nanoseconds
 from dfm_vla_ros.nodes.trajectories import doubles
-from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
+from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
 
 Result = ExecuteInstruction.Result
 SIZE = 40
+DRIVER_NAMES = [*(f"joint{i}" for i in range(1, 7)), "gripper"]
 
 
 class Robot:
@@ -36,8 +37,14 @@ class Robot:
         published_s: source -> ROS time of its newest message [s].
     """
 
-    def __init__(self, graph: Graph, compressed: str = "") -> None:
-        """Begin at HOME; ``compressed`` is "", "jpeg" or "png"."""
+    def __init__(self, graph: Graph, compressed: str = "", drivers: bool = False) -> None:
+        """Begin at HOME.
+
+        Args:
+            graph: to be part of.
+            compressed: "", "jpeg" or "png".
+            drivers: one joint state an arm, under the names of ``DRIVER_NAMES``.
+        """
         self.graph, self._compressed = graph, compressed
         self.silent: set[str] = set()
         self.frozen: set[str] = set()
@@ -56,7 +63,10 @@ class Robot:
             )
             for camera in CAMERAS
         }
-        self._joints = node.create_publisher(JointState, "joint_states", qos.SENSOR_SOURCE)
+        topics = [f"{arm}_arm/joint_states" for arm in ARMS] if drivers else ["joint_states"]
+        self._joints = {
+            topic: node.create_publisher(JointState, topic, qos.SENSOR_SOURCE) for topic in topics
+        }
         for store, topic, message in (
             (self.statuses, "executor_node/status", ExecutorStatus),
             (self.policy_statuses, "policy_node/status", PolicyStatus),
@@ -86,8 +96,12 @@ class Robot:
         positions = np.array(commanded[-1].position) if commanded else HOME.copy()
         del commanded[:-50]
         positions[0] += self.sway_rad * np.sin(3.0 * time.monotonic())
-        message = JointState(name=list(JOINT_NAMES), position=doubles(positions))
-        self._send("joint_states", self._joints, message)
+        names = list(JOINT_NAMES) if len(self._joints) == 1 else DRIVER_NAMES * 2
+        count = len(JOINT_NAMES) // len(self._joints)
+        for index, (topic, publisher) in enumerate(self._joints.items()):
+            part = slice(index * count, (index + 1) * count)
+            message = JointState(name=names[part], position=doubles(positions[part]))
+            self._send(topic, publisher, message)
 
     def _publish_images(self) -> None:
         for camera in reversed(CAMERAS):  # the third view last
