@@ -60,7 +60,7 @@ class Bpe:
             vocab_size=vocabulary_size,
             min_frequency=2,
             show_progress=False,
-            initial_alphabet=_characters(np.arange(alphabet)),
+            initial_alphabet=list(_text(np.arange(alphabet))),
             max_token_length=10_000,
         )
         model = tokenizers.Tokenizer(tokenizers.models.BPE())
@@ -136,12 +136,8 @@ def read_merges(lines: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def _characters(symbols: NDArray[np.integer]) -> list[str]:
-    return [chr(FIRST_CHARACTER + int(symbol)) for symbol in symbols]
-
-
 def _text(symbols: NDArray[np.integer]) -> str:
-    return "".join(_characters(symbols))
+    return (np.asarray(symbols) + FIRST_CHARACTER).astype("<u4").tobytes().decode("utf-32-le")
 
 
 def _learnt(model: tokenizers.Tokenizer, alphabet: int) -> tuple[tuple[int, int], ...]:

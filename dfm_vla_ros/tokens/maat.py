@@ -22,7 +22,9 @@ class MaatTokenizer(SpanCodec):
 
     With a value v (see ``Span``) and the span's ends, ``a = 2 (v - low) / (high - low) - 1``,
     clipped to [-1, 1], and ``token = rint((a + 1) / 2 (K - 1))``. The papers take q01 and q99 of
-    the data for the ends and K = 2001; a gripper's ends are its least and largest target.
+    the data for the ends and K = 2001; a gripper's ends are its least and largest target. Their
+    actions are changes from step to step, with one pair of ends a joint; values here grow with
+    the step, so that each step has its own.
 
     Round trip: at most ``(high - low) / (K - 1) / 2`` inside the span. A value outside is clipped
     to its end, which is all of the error beyond the 1st and 99th percentile. A corrupted token

@@ -27,7 +27,7 @@ UNIVLA_SPECIAL = {
     "eoi": 151853,
 }
 LAST_TEXT_ID = 151642
-# "0".."9" and "*" are single tokens of Emu3's text vocabulary.
+# Characters are tokens of their own in Emu3's text vocabulary, which is Qwen's (qwen.tiktoken).
 SIZE_TEXT = {"*": 9, **{str(digit): 15 + digit for digit in range(10)}}
 SMALL_SPECIAL = ("pad", "bos", "boi", "img", "eof", "eoi", "boa", "eoa")
 PROPRIOCEPTION_COUNT = 2048

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,16 @@ def test_that_a_cut_chunk_keeps_its_low_frequencies() -> None:
     report = FAST.decode_report(tokens, reference)
     assert report.malformed >= missing
     assert np.abs(report.targets - targets)[:, :2].max() < 0.2
+
+
+def test_that_a_chunk_of_more_tokens_than_there_is_room_for_loses_high_frequencies() -> None:
+    targets, reference = (part[0] for part in chunks(1, seed=3))
+    full = FAST.encode(targets, reference)
+    short = replace(FAST, token_length=int(FAST.lengths(full)) - 2)
+    tokens = short.encode(targets, reference)
+    assert (tokens == full[: short.token_count]).all()
+    error = np.abs(short.decode(tokens, reference) - targets)[:, :2]
+    assert FAST.bound[:, :2].max() / 10 < error.max() < 0.2
 
 
 def test_that_tokens_after_the_end_change_nothing_and_are_counted() -> None:
