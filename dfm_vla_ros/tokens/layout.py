@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from dfm_vla_ros.tokens.codec import ActionCodec
 from dfm_vla_ros.tokens.ids import IdRange, Ids, ImageSlot
+from dfm_vla_ros.tokens.layout_checks import FRAMING, IMAGE, check_ids, check_order
+from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.specification import (
     Fields,
     TokenizerError,
@@ -25,8 +27,6 @@ from dfm_vla_ros.tokens.text_files import TextEncoder
 
 FILE = Path("tokenizer") / "layout.json"
 KIND = "layout"
-IMAGE = "image:"
-FRAMING = ("boi", "img", "eof", "eoi")
 RANGES = ("text", "visual", "action", "proprioception")
 
 
@@ -61,13 +61,15 @@ class Layout:
         visual: ids of the image codes.
         action: ids of the action tokens, the end token of FAST apart.
         proprioception: ids of the joint tokens.
-        special: name -> id; boi, img, eof, eoi, pad and those in ``order``.
+        special: name -> id; pad, mask (for masked diffusion), boi, img, eof, eoi and those in
+            ``order``.
         images: the cameras, with the size of their code grids.
         order: the sequence.
         action_end: id of the action token that follows the last of ``action``, if there is one.
-        proprioception_length: joint tokens in a sequence.
+        proprioception_length: joint tokens in a sequence, as measured and as commanded.
         size_text: character -> id for the size of an image; empty: no size.
-        text_length: fixed number of text ids, short texts padded in front; 0: as they come.
+        text_length: fixed number of text ids, short texts padded in front, long ones cut; 0: as
+            they come.
         patch_px: side of the square of pixels that a code stands for.
     """
 
@@ -88,48 +90,11 @@ class Layout:
 
     def __post_init__(self) -> None:
         """Check that every part is there once and has ids, and that no id means two things."""
-        if self.size_text and not set(self.size_text) >= set("*0123456789"):
-            raise TokenizerError(f"size_text {self.size_text} needs the digits and *")
-        self._check_order()
-        if self.text_length < 0 or self.proprioception_length < 0 or self.patch_px < 1:
-            raise TokenizerError("text_length, proprioception_length and patch_px: not negative")
-        self._check_ids()
-
-    def _check_order(self) -> None:
-        if self.order.count("action") != 1 or len(set(self.order)) != len(self.order):
-            raise TokenizerError(f"order {self.order} must have each part once, and an action")
-        known = {*self.special, *self._lengths}
-        needed = ("pad", *(FRAMING if self.images else ()), *self.order)
-        for name in needed:
-            if name not in known:
-                raise TokenizerError(f"no id for {name!r}: add it to special or images")
-        prefix = self.order[: self.order.index("action")]
-        if not {IMAGE + slot.camera for slot in self.images} <= set(prefix):
-            raise TokenizerError(f"every image must come before the action in {self.order}")
-        if not set(self.order[len(prefix) + 1 :]) <= set(self.special):
-            raise TokenizerError(f"only special ids may follow the action in {self.order}")
-
-    def _check_ids(self) -> None:
-        places = [IdRange(number, 1) for number in self.special.values()]
-        used = [*places, self.visual, self.action, self.proprioception]
-        for i, one in enumerate(used):
-            if any(one.overlaps(other) for other in used[:i]):
-                raise TokenizerError(f"ids {one} are used twice")
-        largest = max(one.highest for one in (*used, self.text))
-        if largest >= self.vocabulary_size:
-            raise TokenizerError(
-                f"id {largest} is out of the vocabulary of {self.vocabulary_size}"
-            )
-        for one in (*places, self.visual):
-            if one.overlaps(self.text):
-                raise TokenizerError(f"ids {one} are text too")
-        if not all(number in self.text for number in self.size_text.values()):
-            raise TokenizerError(f"size_text {self.size_text} has ids that are no text")
-        if self.action_end is not None and self.action_end not in self.special.values():
-            raise TokenizerError(f"action_end {self.action_end} is none of the special ids")
+        check_order(self)
+        check_ids(self)
 
     @cached_property
-    def _lengths(self) -> dict[str, int]:
+    def lengths(self) -> dict[str, int]:
         """Ids of every part whose length is fixed; text counts 0 unless it is padded."""
         lengths = {"text": self.text_length, "action": 0}
         lengths["proprioception"] = self.proprioception_length
@@ -213,7 +178,7 @@ class Layout:
         begin = 0
         variable = {"text": self.text_length or text_count, "action": action_count}
         for name in self.order:
-            length = variable.get(name, self._lengths.get(name, 1))
+            length = variable.get(name, self.lengths.get(name, 1))
             yield Part(name, begin, length)
             begin += length
 
@@ -221,12 +186,19 @@ class Layout:
         """Return the number of ids before the actions."""
         return next(p.begin for p in self.parts(text_count) if p.name == "action")
 
-    def check(self, action: ActionCodec) -> None:
-        """Raise TokenizerError unless every token of ``action`` has an id."""
+    def check(self, action: ActionCodec, joints: ProprioceptionTokenizer) -> None:
+        """Raise TokenizerError unless every token of ``action`` and ``joints`` has an id."""
         if action.vocabulary_size != self.action_vocabulary:
             raise TokenizerError(
                 f"the action tokenizer has {action.vocabulary_size} tokens, the layout "
                 f"{self.action_vocabulary} ids for them: take both from one checkpoint"
+            )
+        count, length = len(joints.joint_names), self.proprioception_length
+        if length % count or (length and joints.vocabulary_size > self.proprioception.count):
+            raise TokenizerError(
+                f"proprioception is of {count} joints with {joints.vocabulary_size} tokens, the "
+                f"layout has {length} with {self.proprioception.count}: take both from one "
+                "checkpoint"
             )
 
     def check_text(self, text: TextEncoder) -> None:

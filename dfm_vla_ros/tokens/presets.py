@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from dfm_vla_ros.tokens.ids import IdRange, ImageSlot
-from dfm_vla_ros.tokens.layout import IMAGE, Layout
+from dfm_vla_ros.tokens.layout import Layout
+from dfm_vla_ros.tokens.layout_checks import IMAGE
 
 # Third view 200 x 200 px, wrists 80 x 80 px, 8 px a code (UniVLA's CALVIN set-up).
 UNIVLA_IMAGES = (
@@ -16,6 +17,7 @@ UNIVLA_IMAGES = (
 )
 UNIVLA_SPECIAL = {
     "pad": 151643,
+    "mask": 151646,  # <|extra_0|>, of no use in Emu3
     "boa": 151844,
     "eoa": 151845,
     "eol": 151846,
@@ -29,7 +31,7 @@ UNIVLA_SPECIAL = {
 LAST_TEXT_ID = 151642
 # Characters are tokens of their own in Emu3's text vocabulary, which is Qwen's (qwen.tiktoken).
 SIZE_TEXT = {"*": 9, **{str(digit): 15 + digit for digit in range(10)}}
-SMALL_SPECIAL = ("pad", "bos", "boi", "img", "eof", "eoi", "boa", "eoa")
+SMALL_SPECIAL = ("pad", "mask", "bos", "boi", "img", "eof", "eoi", "boa", "eoa")
 PROPRIOCEPTION_COUNT = 2048
 LARGEST_ACTION_COUNT = 2048
 

@@ -15,6 +15,7 @@ from tokens.chunks import fitted
 from dfm_vla_ros.tokens.ids import IdRange, ImageSlot
 from dfm_vla_ros.tokens.layout import FILE, Layout
 from dfm_vla_ros.tokens.presets import small_layout, univla_layout
+from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.specification import TokenizerError
 
 UNIVLA = univla_layout()
@@ -69,6 +70,7 @@ def test_that_the_published_numbers_hold() -> None:
     special = UNIVLA.special
     assert [special[n] for n in ("pad", "boa", "eoa")] == [151643, 151844, 151845]
     assert [special[n] for n in ("boi", "eoi")] == [151852, 151853]
+    assert special["mask"] == published_ids()["<|extra_0|>"]
     assert [slot.count for slot in UNIVLA.images] == [625, 100, 100]
 
 
@@ -150,14 +152,18 @@ def test_that_every_missing_or_mistyped_key_is_an_error_that_names_the_file(
         ({"order": ("text", "action", "action")}, "each part once"),
         ({"order": ("text", "image:third")}, "each part once"),
         ({"order": ("text", "image:hand", "action")}, "no id for 'image:hand'"),
-        ({"order": ("text", "image:third", "action")}, "every image must come before"),
-        ({"order": (*SMALL.order, "text2")}, "no id for 'text2'"),
+        ({"order": ("text", "image:third", "action")}, "'image:wrist' must come before"),
+        ({"order": (*SMALL.order[:4], "boa", "action")}, "'proprioception' must come before"),
+        ({"order": (*SMALL.order[:-1], "text2")}, "no id for 'text2'"),
+        ({"order": ("bos", *SMALL.order[2:], "text")}, "only special ids may follow"),
+        ({"images": (*VIEWS, VIEWS[0])}, "each camera once"),
         ({"visual": IdRange(20, 64)}, r"ids .* used twice"),
         ({"action": IdRange(SMALL.vocabulary_size - 50, 100)}, "out of the vocabulary"),
         ({"text": IdRange(0, 16)}, "are text too"),
         ({"action_end": 3}, "none of the special ids"),
         ({"size_text": {"*": 1}}, "needs the digits"),
         ({"special": {"bos": 15}}, "no id for 'pad'"),
+        ({"special": {"bos": 15, "pad": 16}}, "no id for 'mask'"),
     ],
 )
 def test_that_a_layout_that_contradicts_itself_is_refused(changes: dict, message: str) -> None:
@@ -184,8 +190,14 @@ def test_that_a_word_whose_id_is_an_action_is_refused() -> None:
         UNIVLA.prefix(np.array([5, 151600]), codes, joints)
 
 
-def test_that_a_layout_knows_its_action_tokenizer() -> None:
+def test_that_a_layout_knows_its_tokenizers() -> None:
     grid = fitted("maat")
-    LAYOUTS["grid"].check(grid)
+    joints = ProprioceptionTokenizer(tuple("abcdefg"), np.zeros(7), np.ones(7))
+    LAYOUTS["grid"].check(grid, joints)
     with pytest.raises(TokenizerError, match="has 2001 tokens, the layout 1025 ids"):
-        UNIVLA.check(grid)
+        UNIVLA.check(grid, joints)
+    with pytest.raises(TokenizerError, match="of 7 joints with 2049 tokens, the layout has 28"):
+        LAYOUTS["grid"].check(grid, replace(joints, vocabulary_size=2049))
+    with pytest.raises(TokenizerError, match="of 6 joints"):
+        six = ProprioceptionTokenizer(tuple("abcdef"), np.zeros(6), np.ones(6))
+        LAYOUTS["grid"].check(grid, six)

@@ -60,7 +60,7 @@ def describe_folder(folder: Path) -> Iterator[str]:
         yield "layout          none: text, images, joints and actions have tables of their own"
         return
     layout = Layout.load(folder)
-    layout.check(action)
+    layout.check(action, joints)
     layout.check_text(text)
     yield from describe_layout(layout)
 
