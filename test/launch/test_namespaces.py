@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
+from dfm_vla_ros.msg import ExecutorStatus
+from sensor_msgs.msg import JointState
 
 pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installation, not by pip")
 
 from launched import Launched, Probe
 from small import INSTRUCTION
 
-from dfm_vla_ros.robot.joints import ARMS
+from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
 
 pytestmark = pytest.mark.launch
 
@@ -43,7 +46,7 @@ def twins(start_launch: Callable[..., Launched]) -> Iterator[list[Probe]]:
     yield from start(start_launch, "bringup.launch.py", use_robot_state_publisher="false")
 
 
-@pytest.fixture(params=["piper.launch.py", "cobot_magic.launch.py"])
+@pytest.fixture(scope="module", params=["piper.launch.py", "cobot_magic.launch.py"])
 def pipers(
     start_launch: Callable[..., Launched], request: pytest.FixtureRequest
 ) -> Iterator[tuple[str, list[Probe]]]:
@@ -96,3 +99,48 @@ def test_that_the_drivers_topics_are_those_of_each_robots_namespace(
             assert f"/{robot}/camera_{camera}/color/image_raw" in found
         everything.append(found - SHARED)
     assert not everything[0] & everything[1]
+
+
+def test_that_an_executor_reads_its_own_drivers_and_no_others(
+    pipers: tuple[str, list[Probe]],
+) -> None:
+    file, (one, _) = pipers
+    commanded: list[JointState] = []
+    others: list[JointState] = []
+    for robot, kept in zip(ROBOTS, (commanded, others), strict=True):
+        topic = f"/{robot}/commanded_joint_states"
+        one.node.create_subscription(JointState, topic, kept.append, 1)
+        assert one.node.count_publishers(topic) == 1
+    stop = play_drivers(one, file)
+    one.until(lambda: len(commanded) > 50, "half a second of commanded joint states")
+    assert one.executor_status.state == ExecutorStatus.STOPPED
+    assert list(commanded[-1].name) == list(JOINT_NAMES)
+    np.testing.assert_allclose(commanded[-1].position, [*POSITIONS, 0.03] * 2)
+    assert not others
+    stop()
+
+
+POSITIONS = (0.0, 1.455, -0.729, 0.0, 0.931, 0.0)
+
+
+def numbered(first: int, end: int) -> list[str]:
+    """Return joint names with the numbers from ``first`` to before ``end``."""
+    return [f"joint{number}" for number in range(first, end)]
+
+
+def play_drivers(probe: Probe, file: str) -> Callable[[], None]:
+    """Be the drivers of both arms, at rest, grippers 0.06 m open from finger to finger."""
+    topic, names = {
+        "piper.launch.py": ("{}_arm/joint_states_single", [*numbered(1, 7), "gripper"]),
+        "cobot_magic.launch.py": ("puppet/joint_{}", numbered(0, 7)),
+    }[file]
+    topics = [probe.node.create_publisher(JointState, topic.format(arm), 1) for arm in ARMS]
+
+    def publish() -> None:
+        message = JointState(name=names, position=[*POSITIONS, 0.06], velocity=[0.0] * 6)
+        message.header.stamp = probe.node.get_clock().now().to_msg()
+        for publisher in topics:
+            publisher.publish(message)
+
+    timer = probe.node.create_timer(0.02, publish)
+    return timer.cancel
