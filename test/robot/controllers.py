@@ -50,33 +50,28 @@ class Commands:
             np.concatenate([position[None], trajectory.positions]),
             np.concatenate([velocity[None], trajectory.velocities]),
         )
+        self.slope = self.curve.derivative()
         self.last = trajectory.positions[-1]
 
     def at(self, t_s: float) -> tuple[np.ndarray, np.ndarray]:
         if self.curve is None or t_s >= self.curve.x[-1]:
             return self.last.copy(), np.zeros_like(self.last)
-        return self.curve(t_s), self.curve(t_s, 1)
+        return self.curve(t_s), self.slope(t_s)
 
 
 def dense(
     times: np.ndarray, positions: np.ndarray, velocities: np.ndarray
 ) -> tuple[np.ndarray, ...]:
     """Position, velocity, acceleration (M, D) and jerk (P-1, D), from the Hermite basis."""
-    out: list[list[np.ndarray]] = [[], [], [], []]
-    for i in range(len(times) - 1):
-        h = times[i + 1] - times[i]
-        p0, p1, m0, m1 = positions[i], positions[i + 1], velocities[i] * h, velocities[i + 1] * h
-        u = np.linspace(0.0, 1.0, 21)[:, None]
-        out[0].append(
-            (1 + 2 * u) * (1 - u) ** 2 * p0
-            + u * (1 - u) ** 2 * m0
-            + u**2 * (3 - 2 * u) * p1
-            + u**2 * (u - 1) * m1
-        )
-        slope = 6 * u * (1 - u) * (p1 - p0) + (1 - u) * (1 - 3 * u) * m0 + u * (3 * u - 2) * m1
-        out[1].append(slope / h)
-        if h >= SHORT_S:
-            bend = (6 - 12 * u) * (p1 - p0) + (6 * u - 4) * m0 + (6 * u - 2) * m1
-            out[2].append(bend / h**2)
-            out[3].append((-12 * (p1 - p0) + 6 * (m0 + m1))[None] / h**3)
-    return tuple(np.concatenate(rows) for rows in out)
+    h = np.diff(times)[:, None, None]
+    p0, p1 = positions[:-1, None], positions[1:, None]
+    m0, m1 = velocities[:-1, None] * h, velocities[1:, None] * h
+    u = np.linspace(0.0, 1.0, 21)[None, :, None]
+    place = (1 + 2 * u) * (1 - u) ** 2 * p0 + u * (1 - u) ** 2 * m0
+    place = place + u**2 * (3 - 2 * u) * p1 + u**2 * (u - 1) * m1
+    slope = 6 * u * (1 - u) * (p1 - p0) + (1 - u) * (1 - 3 * u) * m0 + u * (3 * u - 2) * m1
+    bend = (6 - 12 * u) * (p1 - p0) + (6 * u - 4) * m0 + (6 * u - 2) * m1
+    jerk = -12 * (p1 - p0) + 6 * (m0 + m1)
+    long = h[:, 0, 0] >= SHORT_S
+    rows = (place, slope / h, (bend / h**2)[long], (jerk / h**3)[long])
+    return tuple(values.reshape(-1, positions.shape[1]) for values in rows)
