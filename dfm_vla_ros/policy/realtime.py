@@ -28,13 +28,10 @@ Array = NDArray[np.float64]
 REMEMBERED = 8
 """Chunks: the running one, those under way and those that were refused."""
 ROUNDING = 1e-6
-"""Steps, and bins, that do not count."""
+"""Steps that do not count."""
 FIRST_STEP = 0.5
 """The executor drops a step due sooner than this after the joining; the next one is committed
 too, so that the arms leave the running chunk where they are on it."""
-CLIPPED_RAD = 0.5
-"""A committed target may lie this far beyond the tokens' range: the executor goes on along the
-running chunk itself, so the token at the end of the range only tells the network where."""
 MARGIN_S = 0.04
 """From the end of an inference to the joining of its chunk: transport and the executor's lead."""
 REPLY_S = 0.1
@@ -51,7 +48,6 @@ class Tokenizer(Protocol):
     """What is needed of an action tokenizer."""
 
     horizon: int
-    widths: Array
 
     def encode(self, targets: Array, reference: Array) -> NDArray[np.int64]:
         """Return tokens (H, D)."""
@@ -92,10 +88,17 @@ class Continuation:
             )
         self._tokenizer, self.mode, self._t0 = tokenizer, JoinMode(mode), warm_start_t0
         self._chunks: OrderedDict[tuple[str, int], _Running] = OrderedDict()
+        self._kept: Array | None = None
 
     def remember(self, goal_id: str, chunk_id: int, chunk: Chunk) -> None:
-        """Keep a chunk that is sent to the executor; the last few are kept."""
+        """Keep a chunk that is sent to the executor; the last few are kept.
+
+        Its committed steps are remembered as the last guidance had them, not as tokens: exactly.
+        """
         targets = self._tokenizer.decode(chunk.tokens, chunk.reference)
+        kept = chunk.committed_steps
+        if kept and self._kept is not None:
+            targets[:kept] = self._kept[:kept]
         self._chunks[goal_id, chunk_id] = _Running(targets, np.array(chunk.reference))
         while len(self._chunks) > REMEMBERED:
             self._chunks.popitem(last=False)
@@ -109,8 +112,8 @@ class Continuation:
         observation: linear between its steps, at rest beyond its last. Committed are the steps
         executed until the new chunk is joined and the one that they go to then,
         ``k <= ceil((arrival - observation) / period + FIRST_STEP)``, as far as the running chunk
-        goes and its targets fit into the tokens, all but ``CLIPPED_RAD``; one step at least stays
-        free.
+        goes; one step at least stays free. A target beyond the tokens' range is committed as the
+        last token of the range: the arms go on along the running chunk itself.
 
         Args:
             progress: of the chunk that the executor follows; None if it follows none.
@@ -130,17 +133,11 @@ class Continuation:
         tokens = self._tokenizer.encode(targets, commanded)
         executed = (arrival_s - observation_s) / progress.step_period_s
         wanted = ceil(executed + FIRST_STEP - ROUNDING)
-        fitting = self._fitting(targets, tokens, commanded)
-        count = max(0, min(wanted, int(left + ROUNDING), fitting, horizon - 1))
+        count = max(0, min(wanted, int(left + ROUNDING), horizon - 1))
         mask = np.zeros(tokens.shape, dtype=bool)
         mask[:count] = True
+        self._kept = targets
         return Guidance(mask, tokens, self._t0, count)
-
-    def _fitting(self, targets: Array, tokens: NDArray[np.int64], commanded: Array) -> int:
-        """Return how many first steps the tokens can say: none of them clipped by far."""
-        error = np.abs(self._tokenizer.decode(tokens, commanded) - targets)
-        clipped = (error > self._tokenizer.widths / 2 + CLIPPED_RAD).any(axis=1)
-        return int(np.argmax(clipped)) if clipped.any() else len(clipped)
 
 
 class Pace:

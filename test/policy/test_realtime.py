@@ -101,16 +101,28 @@ def test_that_every_step_executed_until_the_joining_is_committed_and_none_beyond
     assert (found.committed.any(axis=1) == found.committed.all(axis=1)).all()
 
 
-def test_that_a_step_far_outside_the_tokens_range_ends_the_committed_part() -> None:
+def test_that_a_step_beyond_the_tokens_range_is_committed_as_the_last_token() -> None:
     tokens = np.full((HORIZON, JOINTS), 128)
     tokens[3:, 2] = 250
-    running = Chunk(tokens, np.zeros(JOINTS), 0.0, 1)
-    known, commanded = tokenizer(width=0.01), np.zeros(JOINTS)
-    assert guided(running, 0.0, commanded, 0.5, known).committed_steps == 6
-    commanded[2] = -0.4  # the target is 40 bins higher, 0.35 rad beyond the last
-    assert guided(running, 0.0, commanded, 0.5, known).committed_steps == 6
-    commanded[2] = -0.7
-    assert guided(running, 0.0, commanded, 0.5, known).committed_steps == 3
+    commanded = np.zeros(JOINTS)
+    commanded[2] = -0.05  # 25 bins lower: the target would be token 275
+    found = guided(Chunk(tokens, np.zeros(JOINTS), 0.0, 1), 0.0, commanded, 0.5)
+    assert found.committed_steps == 6
+    assert (found.tokens[3:, 2] == 255).all()
+
+
+def test_that_committed_steps_are_remembered_as_they_were_and_not_as_tokens() -> None:
+    known, running = tokenizer(), chunk(5, steps=4)
+    continuation = Continuation(known, JoinMode.RTC)
+    continuation.remember("goal", 0, running)
+    targets = known.decode(running.tokens, running.reference)
+    far = running.reference + 1.0  # every arm joint's token is the first of the range
+    first = continuation.guidance(Progress("goal", 0, 10.0, PERIOD_S, HORIZON), 10.1, far, 10.5)
+    kept = Chunk(first.tokens, far, 0.0, 1, first.committed_steps)
+    continuation.remember("goal", 1, kept)
+    near = Progress("goal", 1, 10.1, PERIOD_S, HORIZON)
+    second = continuation.guidance(near, 10.3, targets[2], 10.4)
+    assert (second.tokens[:2] == known.encode(np.roll(targets, -3, axis=0), targets[2])[:2]).all()
 
 
 def test_that_a_gripper_keeps_its_tokens_whatever_its_reference_is() -> None:
