@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaModel
+from transformers import LlamaConfig, LlamaModel
 
+from dfm_vla_ros.model.caching import Caching, ChunkCache
 from dfm_vla_ros.model.fsq import split_codes
+from dfm_vla_ros.model.incremental import Incremental
 from dfm_vla_ros.model.ordinal import cosine_features
 
 
@@ -63,8 +65,11 @@ class Prefix:
     proprioception: Tensor
 
 
-class Refiner(nn.Module):
-    """Predicts p(x_1 | x_t, prefix) for all N = horizon * action_dim action tokens at once."""
+class Refiner(Incremental):
+    """Predicts p(x_1 | x_t, prefix) for all N = horizon * action_dim action tokens at once.
+
+    Token K, one past the vocabulary, is MASK: it says nothing about its position.
+    """
 
     def __init__(self, config: RefinerConfig) -> None:
         """Make the layers of ``config``."""
@@ -93,11 +98,11 @@ class Refiner(nn.Module):
         nn.init.zeros_(self.head.bias)
         offsets = torch.tensor((0, *c.levels[:-1])).cumsum(0)
         self.register_buffer("level_offsets", offsets, persistent=False)
-        for name, size in (
-            ("action_features", c.action_vocabulary),
-            ("proprioception_features", c.proprioception_vocabulary),
-        ):
-            self.register_buffer(name, cosine_features(size, c.cosines), persistent=False)
+        actions = cosine_features(c.action_vocabulary, c.cosines)
+        mask = torch.zeros(1, c.cosines)
+        self.register_buffer("action_features", torch.cat([actions, mask]), persistent=False)
+        joints = cosine_features(c.proprioception_vocabulary, c.cosines)
+        self.register_buffer("proprioception_features", joints, persistent=False)
 
     def embed_prefix(self, prefix: Prefix) -> Tensor:
         """Return (B, prefix_length, width)."""
@@ -117,40 +122,78 @@ class Refiner(nn.Module):
         squares = nn.functional.pixel_unshuffle(mixed, c.merge).flatten(2).transpose(1, 2)
         return self.patch_merger(squares).reshape(batch, -1, c.width)
 
-    def embed_actions(self, tokens: Tensor) -> Tensor:
-        """Return (B, action_length, width) of ``tokens`` (B, N), summed in each position."""
+    def embed_actions(self, tokens: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
+        """Return (B, end - begin, width) of ``tokens`` (B, N'), summed in each position.
+
+        Args:
+            tokens: whole positions from the first one on.
+            begin: first position wanted.
+            end: past the last one; default: all.
+        """
         c = self.config
-        features = self.action_features[tokens].view(-1, c.action_length, c.grouping * c.cosines)
-        return self.action_embedding(features) + self.position[c.prefix_length :]
+        end = c.action_length if end is None else end
+        tokens = tokens[:, begin * c.grouping : end * c.grouping]
+        features = self.action_features[tokens].view(-1, end - begin, c.grouping * c.cosines)
+        place = self.position[c.prefix_length + begin : c.prefix_length + end]
+        return self.action_embedding(features) + place
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return (B, N, K) fp32 for ``hidden`` (B, action_length, width)."""
         c = self.config
         weights = self.head(hidden).float().view(hidden.shape[0], -1, c.cosines)
-        return weights @ self.action_features.T
+        return weights @ self.action_features[:-1].T
 
     @torch.no_grad()
-    def prefill(self, prefix: Prefix) -> DynamicCache:
-        """Return the keys and values of the prefix: they do not depend on the actions."""
-        embedded = self.embed_prefix(prefix)
-        cache = DynamicCache(config=self.backbone.config)
-        mask = embedded.new_zeros(1, 1, embedded.shape[1], embedded.shape[1])
-        self.backbone(inputs_embeds=embedded, attention_mask=mask, past_key_values=cache)
-        return cache
+    def prefill(
+        self,
+        prefix: Prefix,
+        caching: Caching | None = None,
+        validation_from: int | None = None,
+    ) -> ChunkCache:
+        """Return the keys and values of the prefix: they do not depend on the actions.
 
-    def denoise(self, tokens: Tensor, cache: DynamicCache) -> Tensor:
+        Args:
+            prefix: of B samples.
+            caching: what the evaluations of this chunk keep; default: the prefix.
+            validation_from: number of the evaluation from which on nothing is reused.
+        """
+        embedded, room = self.embed_prefix(prefix), self.config.action_length
+        return self.stack.prefill(embedded, room, False, caching or Caching(), validation_from)
+
+    @torch.no_grad()
+    def denoise(self, tokens: Tensor, cache: ChunkCache) -> Tensor:
         """Return logits (B, N, K) of x_1 for ``tokens`` (B, N), given the prefix's ``cache``."""
         c = self.config
+        if cache.embedded is not None:
+            self.stack.fill(cache.embedded, cache, causal=False)
         embedded = self.embed_actions(tokens)
-        total = c.prefix_length + c.action_length
-        hidden = self.backbone(
-            inputs_embeds=embedded,
-            attention_mask=embedded.new_zeros(1, 1, c.action_length, total),
-            position_ids=torch.arange(c.prefix_length, total, device=tokens.device)[None],
-            past_key_values=cache,
-        ).last_hidden_state
-        cache.crop(-c.action_length)
-        return self.logits(hidden)
+        if cache.caching.mode != "adaptive":
+            return self.logits(self.stack.block(embedded, cache))
+        changed = cache.due(tokens)
+        if changed is None:
+            return self.logits(self.stack.block(embedded, cache, keep=True))
+        changed = changed.view(-1, c.action_length, c.grouping).any(-1)
+        return self.logits(self.stack.refresh(embedded, changed, cache))
+
+    @torch.no_grad()
+    def next_logits(self, tokens: Tensor, first: int, count: int, cache: ChunkCache) -> Tensor:
+        """Return logits (B, count, K) of tokens first..first + count - 1 given those before.
+
+        For a network that was trained causally over the actions: position g has the tokens of
+        position g - 1 as its input, MASK where there are none. See `flow.baselines`.
+
+        Raises:
+            FlowError: the tokens asked for are not those of one position.
+        """
+        c = self.config
+        self.check_group(first, count, c.grouping)
+        shifted = torch.nn.functional.pad(
+            tokens[:, :first], (c.grouping, 0), value=c.action_vocabulary
+        )
+        begin = self.first_new(first, count, cache) // c.grouping
+        embedded = self.embed_actions(shifted, begin, first // c.grouping + 1)
+        hidden = self.extended(embedded, begin, cache)
+        return self.logits(hidden[:, -1:])
 
     def forward(self, prefix: Prefix, tokens: Tensor) -> Tensor:
         """Return logits (B, R, N, K) for R noised replicas ``tokens`` (B, R, N) of one prefix.

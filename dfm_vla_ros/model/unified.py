@@ -1,0 +1,207 @@
+"""The refiner over one vocabulary of ids: a causal language model of transformers, refining.
+
+UniVLA's backbone is ``Emu3ForCausalLM``; parameter names and shapes are its own, so a checkpoint
+of an autoregressive model is one of a refiner. Position i of such a model predicts the token i + 1
+(``shift``): the block that is refined then begins with the last id before the actions, whose
+output predicts the first action. The prefix is all before the block and never sees it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, pad
+
+from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.model.backbones import UnifiedConfig, make_backbone
+from dfm_vla_ros.model.caching import Caching, ChunkCache
+from dfm_vla_ros.model.incremental import Incremental
+
+
+class UnifiedRefiner(Incremental):
+    """Predicts p(x_1 | x_t, prefix) over the action vocabulary alone.
+
+    Token K, one past the vocabulary, is MASK, with the id ``mask_id``.
+    """
+
+    def __init__(
+        self, config: UnifiedConfig, action_ids: Sequence[int], token_count: int, mask_id: int
+    ) -> None:
+        """Make the network of ``config``.
+
+        Args:
+            config: sizes and switches.
+            action_ids: id of every action token 0..K-1.
+            token_count: N, action tokens of a chunk.
+            mask_id: id that stands for MASK in masked diffusion.
+        """
+        super().__init__()
+        self.config, self.token_count = config, token_count
+        self.backbone = make_backbone(config)
+        self.action_head: nn.Linear | None = None
+        if config.action_head == "separate":
+            self.action_head = nn.Linear(config.width, len(action_ids), bias=False)
+        ids = torch.tensor([*action_ids, mask_id], device="cpu")
+        self.register_buffer("ids", ids, persistent=False)
+        self.head_rows: Tensor | None = None
+        self.start_head()
+
+    @property
+    def layers(self) -> nn.Module:
+        """The language model without its head."""
+        return self.backbone.model
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of action tokens K."""
+        return len(self.ids) - 1
+
+    def start_head(self) -> None:
+        """Let a separate action head begin as the language model's: the same logits."""
+        if self.action_head is not None and not self.action_head.weight.is_meta:
+            with torch.no_grad():
+                self.action_head.weight.copy_(self.backbone.lm_head.weight[self.ids[:-1]])
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Return (B, L, width) of vocabulary ``ids`` (B, L)."""
+        return self.layers.embed_tokens(ids)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return (..., K) fp32 of ``hidden`` (..., width): the rows of the action ids only."""
+        if self.action_head is not None:
+            return self.action_head(hidden).float()
+        if self.head_rows is not None:
+            return linear(hidden, self.head_rows).float()
+        return linear(hidden, self.backbone.lm_head.weight[self.ids[:-1]]).float()
+
+    def keep_rows(self, rows: Tensor | None = None) -> None:
+        """Keep of the language model's head the action ids' ``rows`` (K, width) alone.
+
+        For inference: the other 183,000 rows of UniVLA's head are 1.5 GB that nothing reads.
+        """
+        if self.action_head is None and self.head_rows is None:
+            rows = self.backbone.lm_head.weight[self.ids[:-1]] if rows is None else rows
+            self.head_rows = rows.detach()
+        if not self.config.tied_embeddings:
+            self.backbone.lm_head = nn.Identity()
+
+    def _apply(self, fn: object, recurse: bool = True) -> UnifiedRefiner:
+        if self.head_rows is not None:
+            self.head_rows = fn(self.head_rows)
+        return super()._apply(fn, recurse)
+
+    def _border(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the prefix ids that are cached, and those that begin the block."""
+        cut = ids.shape[1] - self.config.shift
+        return ids[:, :cut], ids[:, cut:]
+
+    def _block_length(self) -> int:
+        return self.token_count + self.config.shift
+
+    @torch.no_grad()
+    def prefill(
+        self, ids: Tensor, caching: Caching | None = None, validation_from: int | None = None
+    ) -> ChunkCache:
+        """Return keys and values of the prefix ``ids`` (B, P): they do not depend on the actions.
+
+        Args:
+            ids: all before the actions.
+            caching: what the evaluations of this chunk keep; default: the prefix. With full
+                attention there is nothing to keep, whatever it says.
+            validation_from: number of the evaluation from which on nothing is reused.
+        """
+        prefix, tail = self._border(ids)
+        caching = caching or Caching()
+        if self.config.attention == "full":
+            caching = Caching("off")
+        causal = self.config.attention == "causal"
+        cache = self.stack.prefill(
+            self.embed(prefix), self._block_length(), causal, caching, validation_from
+        )
+        cache.tail = self.embed(tail)
+        return cache
+
+    @torch.no_grad()
+    def denoise(self, tokens: Tensor, cache: ChunkCache) -> Tensor:
+        """Return logits (B, N, K) of x_1 for ``tokens`` (B, N), given the prefix's ``cache``."""
+        block = torch.cat([cache.tail, self.embed(self.ids[tokens])], dim=1)
+        if cache.embedded is not None:
+            hidden = self._anew(block, cache)
+        elif cache.caching.mode == "prefix":
+            hidden = self.stack.block(block, cache)
+        else:
+            hidden = self._adaptive(block, tokens, cache)
+        return self.logits(hidden[:, : tokens.shape[1]])
+
+    def _anew(self, block: Tensor, cache: ChunkCache) -> Tensor:
+        if self.config.attention == "full":
+            whole = torch.cat([cache.embedded, block], dim=1)
+            return self.stack.fill(whole, cache, causal=False)[:, cache.length :]
+        self.stack.fill(cache.embedded, cache, causal=self.config.attention == "causal")
+        return self.stack.block(block, cache)
+
+    def _adaptive(self, block: Tensor, tokens: Tensor, cache: ChunkCache) -> Tensor:
+        changed = cache.due(tokens)
+        if changed is None:
+            return self.stack.block(block, cache, keep=True)
+        changed = pad(changed, (int(self.config.shift), 0), value=False)
+        return self.stack.refresh(block, changed, cache)
+
+    @torch.no_grad()
+    def next_logits(self, tokens: Tensor, first: int, count: int, cache: ChunkCache) -> Tensor:
+        """Return logits (B, 1, K) of token ``first`` given those before: the model as it was.
+
+        Raises:
+            FlowError: more than one token is asked for, or the network does not predict the
+                next token from those before (no ``shift``, or a prefix that is not causal).
+        """
+        if not self.config.shift or self.config.attention != "causal":
+            raise FlowError("only a causal network with shift decodes autoregressively")
+        self.check_group(first, count, 1)
+        begin = self.first_new(first, count, cache)
+        block = torch.cat([cache.tail, self.embed(self.ids[tokens[:, :first]])], dim=1)
+        hidden = self.extended(block[:, begin:], begin, cache)
+        return self.logits(hidden[:, -1:])
+
+    def forward(self, ids: Tensor, tokens: Tensor) -> Tensor:
+        """Return logits (B, R, N, K) for R noised replicas ``tokens`` (B, R, N) of one prefix.
+
+        One pass of transformers' own modules: the replicas share the prefix ``ids`` (B, P) and do
+        not see each other. With full attention, which has no shared prefix, R must be 1.
+        """
+        batch, replicas, count = tokens.shape
+        if self.config.attention == "full" and replicas > 1:
+            raise FlowError(f"{replicas} replicas share a prefix that sees the actions; give 1")
+        prefix, tail = self._border(ids)
+        tails = tail[:, None].expand(-1, replicas, -1)
+        blocks = torch.cat([tails, self.ids[tokens]], dim=2)
+        whole = torch.cat([prefix, blocks.flatten(1)], dim=1)
+        embedded = self.embed(whole)
+        hidden = self.layers(
+            inputs_embeds=embedded,
+            attention_mask=self._mask(prefix.shape[1], replicas, blocks.shape[2], embedded),
+            position_ids=_positions(prefix.shape[1], replicas, blocks.shape[2], ids.device),
+            use_cache=False,
+        ).last_hidden_state[:, prefix.shape[1] :]
+        hidden = hidden.view(batch, replicas, blocks.shape[2], -1)[:, :, :count]
+        return self.logits(hidden)
+
+    def _mask(self, length: int, replicas: int, block: int, like: Tensor) -> Tensor:
+        """Additive (1, 1, L, L); group 0 is the prefix, the replicas are 1..R."""
+        group = torch.arange(1, replicas + 1).repeat_interleave(block)
+        group = torch.cat([torch.zeros(length, dtype=torch.long), group])
+        seen = (group[None] == 0) | (group[:, None] == group[None])
+        if self.config.attention == "full":
+            seen = torch.ones_like(seen)
+        if self.config.attention == "causal":
+            seen[:length, :length].tril_()
+        mask = torch.zeros(seen.shape, dtype=like.dtype)
+        return mask.masked_fill(~seen, torch.finfo(like.dtype).min)[None, None].to(like.device)
+
+
+def _positions(length: int, replicas: int, block: int, device: torch.device) -> Tensor:
+    """Return (1, L): every replica stands right behind the prefix."""
+    blocks = torch.arange(length, length + block, device=device).repeat(replicas)
+    return torch.cat([torch.arange(length, device=device), blocks])[None]
