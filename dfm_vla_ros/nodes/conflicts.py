@@ -27,8 +27,10 @@ def conflict(node: Node, topics: Sequence[str]) -> str:
             name, namespace = rivals[0]
             full = f"{namespace.rstrip('/')}/{name}"
             what = f"another {full}" if rivals[0] == own else full
+            if "UNKNOWN" in name:  # DDS tells of a node later than of its publishers
+                what = "a node whose name is not known yet"
             return (
                 f"{what} publishes on {node.resolve_topic_name(topic)} too: end one of the two, "
-                "only one may command an arm"
+                "only one may command an arm (one that was killed counts for up to 20 s)"
             )
     return ""

@@ -48,6 +48,8 @@ from dfm_vla_ros.robot.plan import Plan
 
 LOOK_S = 0.1
 """Between two looks for rivals."""
+DISCOVERY_S = 1.0
+"""After activation, until whoever else is there has been discovered, and controllers are."""
 
 
 class ExecutorNode(ManagedNode):
@@ -66,6 +68,7 @@ class ExecutorNode(ManagedNode):
         self._lock = StopLock(self.values["heartbeat_timeout"], reason)
         self._gate.stopped = reason
         self._silent = False
+        self._active_s = 0.0
         self._published = (0, time.monotonic())
         self._status = StatusTopic(self, self._timeline, not self.values["publish_commands"])
         self._commanded = JointState()
@@ -135,8 +138,9 @@ class ExecutorNode(ManagedNode):
         self._arms.begin(self._make_output(), now_s)
         self._gate.end_goals(now_s)
         self._gate.jumped = ""
-        self._lock.expect(time.monotonic())
-        self._gate.active = True
+        self._active_s = time.monotonic()
+        self._lock.expect(self._active_s)
+        self._gate.active = self._gate.settling = True
         self._look_for_rivals()
         self._tell(always=True)
 
@@ -172,7 +176,7 @@ class ExecutorNode(ManagedNode):
             return
         if message.hold:
             self._arms.brake()
-            self._tell()
+            self._tell(always=True)
             return
         self._book.receive()
         try:
@@ -271,6 +275,8 @@ class ExecutorNode(ManagedNode):
         if text and not before:
             # A message more would fight with the other's: brake if moving, then nothing.
             self._arms.leave_at(self._halt(Verdict.CONFLICT, text))
+        elif text != before and text:
+            self._status.blame(Verdict.CONFLICT, f"braked: {text}")
         elif before and not text:
             self.get_logger().info("nobody else commands the arms any more: send a new goal")
             self._gate.end_goals(self._timeline.now_s())
@@ -321,6 +327,7 @@ class ExecutorNode(ManagedNode):
             self._check_heartbeat()
             self._check_joints(now_s)
             self._arms.tick(now_s)
+            self._gate.settling = time.monotonic() < self._active_s + DISCOVERY_S
             if self._gate.jumped and self._arms.known:
                 self._gate.jumped = ""
             self._publish_commanded(now_s)
@@ -343,7 +350,8 @@ class ExecutorNode(ManagedNode):
             return ExecutorStatus.STOPPED
         if self._arms.moving:
             return ExecutorStatus.EXECUTING
-        return ExecutorStatus.HOLDING if self._arms.known else ExecutorStatus.WAITING
+        ready = self._arms.known and not self._gate.settling
+        return ExecutorStatus.HOLDING if ready else ExecutorStatus.WAITING
 
     def _tell(self, always: bool = False) -> None:
         """Publish the status if it says something new."""

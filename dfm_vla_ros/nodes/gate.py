@@ -19,13 +19,14 @@ class Gate:
         stopped: who or what stopped the arms; empty if they are not.
         conflict: who else commands the arms; empty if nobody does.
         jumped: how the clock jumped; empty once there are joint states of the new time.
+        settling: the node was activated just now and may not know yet who else is there.
     """
 
     def __init__(self) -> None:
         """Begin closed: the node is not active."""
         self.active = False
         self.stopped = self.conflict = self.jumped = ""
-        self._has_jumped = False
+        self.settling = self._has_jumped = False
         self._goals: OrderedDict[str, None] = OrderedDict()
         self._ended: frozenset[str] = frozenset()
         self._open_s = float("-inf")
@@ -56,6 +57,11 @@ class Gate:
                 f"stopped ({self.stopped}): call ~/resume, then send a new goal",
             ),
             (not self.conflict, Verdict.CONFLICT, self.conflict),
+            (
+                not self.settling,
+                Verdict.NOT_ACTIVE,
+                "activated just now: looking for others who command the arms",
+            ),
             (not self.jumped, Verdict.CLOCK_JUMPED, self.jumped),
             (
                 ahead_s <= LARGEST_LEAD_S,

@@ -26,6 +26,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with targets far enough apart that a chunk moves all the time."""
+    folder = tmp_path_factory.mktemp("checkpoint") / "wide"
+    made = small_checkpoint()
+    made.action = replace(made.action, widths=np.full_like(made.action.widths, 1e-2))
+    made.save(folder, "random weights")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def start_graph(
     checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
@@ -33,8 +43,8 @@ def start_graph(
     """Start nodes by name; they end with the module."""
     graphs: list[Graph] = []
 
-    def start(*nodes: str, **parameters: object) -> Graph:
-        graphs.append(Graph(nodes, checkpoint, tmp_path_factory.mktemp("log"), parameters))
+    def start(*nodes: str, folder: Path = checkpoint, **parameters: object) -> Graph:
+        graphs.append(Graph(nodes, folder, tmp_path_factory.mktemp("log"), parameters))
         return graphs[-1]
 
     yield start

@@ -95,8 +95,8 @@ class Graph:
             setattr(message, field, value)
         return message
 
-    def send(self, message: ActionChunk) -> ExecutorStatus:
-        """Publish a chunk and return the status that counts it."""
+    def send(self, message: ActionChunk | bytes) -> ExecutorStatus:
+        """Publish a chunk (or its bytes) and return the status that counts it."""
         before = self.executor_status.received
         self._chunk_topic.publish(message)
         self.until(lambda: self.executor_status.received == before + 1, "count of the chunk")

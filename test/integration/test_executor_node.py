@@ -1,36 +1,59 @@
-"""Chunks over real DDS: two trajectories with one stamp, or none at all."""
+"""Chunks over real DDS: two trajectories with one stamp, or none at all, and a brake."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from dfm_vla_ros.msg import ExecutorStatus
+from builtin_interfaces.msg import Time
+from dfm_vla_ros.msg import ActionChunk, ExecutorStatus
 from probe import HOME, Graph
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
+from rclpy.serialization import serialize_message
+from robot_stub import FIRST_JOINTS, FULL_S, HOLD_S, Stub, hold_limit_s, now_ns, unchanged
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory
 
+from dfm_vla_ros.nodes.soak import resident_mb
+from dfm_vla_ros.nodes.trajectories import from_message
 from dfm_vla_ros.robot.joints import ARM_JOINTS, JOINT_NAMES
+
+MAXIMUM_AGE_S = 0.2
 
 
 @pytest.fixture(scope="module")
-def graph(start_graph: Callable[..., Graph]) -> Graph:
-    made = start_graph("executor_node")
-    made.play_joint_states()
-    made.until(lambda: made.executor_status.state == ExecutorStatus.HOLDING, "holding executor")
-    made.wait_matched()
+def graph(start_graph: Callable[..., Graph], wide_checkpoint: Path) -> Graph:
+    return start_graph(
+        "executor_node",
+        folder=wide_checkpoint,
+        executor_node__maximum_joint_state_age=MAXIMUM_AGE_S,
+        executor_node__minimum_distance=0.01,
+    )
+
+
+@pytest.fixture(scope="module")
+def robot(graph: Graph) -> Stub:
+    made = Stub(graph)
+    made.until_state(ExecutorStatus.HOLDING)
+    graph.wait_matched()
     return made
 
 
-def count(graph: Graph) -> list[int]:
-    return [len(kept) for kept in graph.trajectories.values()]
+@pytest.fixture(autouse=True)
+def good_joint_states(robot: Stub) -> None:
+    robot.change = unchanged
 
 
-def test_that_a_chunk_leads_to_two_trajectories_with_one_stamp(graph: Graph) -> None:
-    before = count(graph)
-    status = graph.send(graph.chunk())
+def test_that_a_chunk_leads_to_two_trajectories_with_one_stamp(graph: Graph, robot: Stub) -> None:
+    before = robot.counts()
+    robot.goal += 1
+    status = graph.send(robot.moving_chunk())
     assert (status.error_code, status.message) == (ExecutorStatus.OK, "")
-    graph.until(lambda: count(graph) == [n + 1 for n in before], "both trajectories")
+    graph.until(lambda: robot.counts() == [n + 1 for n in before], "both trajectories")
     left, right = (graph.trajectories[arm][-1] for arm in ("left", "right"))
     assert left.header.stamp == right.header.stamp
     assert left.header.stamp.sec > 0
@@ -41,36 +64,248 @@ def test_that_a_chunk_leads_to_two_trajectories_with_one_stamp(graph: Graph) -> 
         assert list(last.velocities) == [0.0] * 7
 
 
+def test_that_the_status_tells_of_the_chunk_and_its_phase(graph: Graph, robot: Stub) -> None:
+    robot.move(chunk_id=7, inference_time=0.25)
+    graph.until(lambda: robot.status.executed and not robot.status.pending, "executed chunk")
+    status = robot.status
+    assert (status.goal_id, status.chunk_id) == (f"goal {robot.goal}", 7)
+    assert (status.inference_time, status.last_step) == (0.25, 8)
+    assert status.time_scale >= 1.0
+    assert status.step_period == pytest.approx(0.1 * status.time_scale)
+    assert (status.stop_reason, status.dry_run, status.speed) == ("", False, 1.0)
+    assert status.tokenizer_hash == graph.tokenizer.hash
+
+
+def test_that_what_is_commanded_ends_where_the_chunk_ends(graph: Graph, robot: Stub) -> None:
+    robot.until_state(ExecutorStatus.HOLDING)
+    began = robot.commanded()
+    robot.move()
+    robot.until_state(ExecutorStatus.HOLDING)
+    expected = began.copy()
+    expected[FIRST_JOINTS] += robot.direction * 31 * 1e-2
+    np.testing.assert_allclose(robot.commanded(), expected, atol=1e-6)
+    np.testing.assert_array_equal(graph.commanded[-1].velocity, np.zeros(14))
+
+
 BROKEN: list[tuple[dict[str, Any], int, str]] = [
     ({"tokenizer_hash": "beef"}, ExecutorStatus.UNKNOWN_TOKENIZER, "same checkpoint"),
     ({"joint_names": JOINT_NAMES[::-1]}, ExecutorStatus.WRONG_JOINTS, "joint_names are"),
     ({"reference_positions": [np.nan] * 14}, ExecutorStatus.MALFORMED, "not finite"),
-    ({"token": 64}, ExecutorStatus.MALFORMED, "token 64 is out of vocabulary"),
+    ({"tokens": [64] * 112}, ExecutorStatus.MALFORMED, "token 64 is out of vocabulary"),
     ({"tokens": [1, 2, 3]}, ExecutorStatus.MALFORMED, "3 tokens, not 112"),
+    ({"control_period": -1.0}, ExecutorStatus.MALFORMED, "control_period is -1.0"),
+    ({"mode": 9}, ExecutorStatus.MALFORMED, "mode is 9"),
     ({"reference_positions": HOME + 1.0}, ExecutorStatus.LIMIT_VIOLATED, "left_"),
 ]
 
 
 @pytest.mark.parametrize(("changes", "code", "message"), BROKEN)
-def test_that_a_broken_chunk_is_refused_and_nothing_is_published(
-    graph: Graph, changes: dict[str, Any], code: int, message: str
+def test_that_a_broken_chunk_brakes_at_once_and_nothing_follows(
+    graph: Graph, robot: Stub, changes: dict[str, Any], code: int, message: str
 ) -> None:
-    before = count(graph)
-    status = graph.send(graph.chunk(**changes))
-    assert status.error_code == code
+    robot.move()
+    before = robot.counts()
+    broken = robot.moving_chunk(**changes)
+    sent_ns = now_ns()
+    status = graph.send(broken)
+    assert (status.error_code, status.refused) == (code, robot.status.refused)
     assert message in status.message
-    graph.send(graph.chunk())  # the sentinel: all that comes before it has come by then
-    graph.until(lambda: count(graph) == [n + 1 for n in before], "the sentinel's trajectories")
+    assert robot.seconds_to_hold(sent_ns) < hold_limit_s()
+    robot.sentinel()
+    assert robot.counts() == [n + 2 for n in before]  # the brake and the sentinel
+    for kept in graph.trajectories.values():
+        assert list(kept[-2].points[-1].velocities) == [0.0] * 7
 
 
-def test_that_what_is_commanded_is_published_and_ends_where_the_chunk_ends(graph: Graph) -> None:
-    graph.send(graph.chunk(token=42))
-    graph.until(
-        lambda: graph.executor_status.state == ExecutorStatus.HOLDING, "rest after the chunk"
+def test_that_a_broken_chunk_at_rest_publishes_nothing(graph: Graph, robot: Stub) -> None:
+    robot.until_state(ExecutorStatus.HOLDING)
+    before = robot.counts()
+    graph.send(robot.moving_chunk(tokenizer_hash="beef"))
+    robot.sentinel()
+    assert robot.counts() == [n + 1 for n in before]
+
+
+def test_that_a_chunk_that_is_too_late_leaves_the_motion_alone(graph: Graph, robot: Stub) -> None:
+    late = robot.moving_chunk()
+    late.observation_stamp.sec -= 5
+    robot.move()
+    before, sent_ns = robot.counts(), now_ns()
+    status = graph.send(late)
+    assert status.error_code == ExecutorStatus.TOO_LATE
+    assert robot.seconds_to_hold(sent_ns) > HOLD_S
+    assert robot.counts() == before
+
+
+def test_that_a_hold_brakes_and_is_no_chunk(graph: Graph, robot: Stub) -> None:
+    received = robot.move().received
+    sent_ns = now_ns()
+    graph._chunk_topic.publish(ActionChunk(hold=True))
+    assert robot.seconds_to_hold(sent_ns) < hold_limit_s()
+    graph.until(lambda: robot.status.step_period == 0.0, "a chunk that is not followed")
+    assert robot.status.received == received
+
+
+def test_that_a_torn_message_is_refused_and_counted(graph: Graph, robot: Stub) -> None:
+    robot.move()
+    whole, sent_ns = serialize_message(robot.moving_chunk()), now_ns()
+    status = graph.send(whole[: len(whole) // 2])
+    assert status.error_code == ExecutorStatus.MALFORMED
+    assert "torn message" in status.message
+    assert robot.seconds_to_hold(sent_ns) < hold_limit_s()
+
+
+def test_that_text_that_is_no_utf8_and_a_long_one_do_no_harm(graph: Graph, robot: Stub) -> None:
+    robot.until_state(ExecutorStatus.HOLDING)
+    chunk = robot.moving_chunk(goal_id="a fresh goal", instruction="PLACEHOLDER" + "x" * 1_000_000)
+    raw = serialize_message(chunk).replace(
+        b"PLACEHOLDER", b"\xff\xfe\x80\x81\xff\xc0\xc1\xf5\x80\x80\x80"
     )
-    expected = HOME + (42 - 32) * 2e-4
-    expected[[6, 13]] = 0.035  # the grippers are open already
-    graph.commanded.clear()
-    graph.until(lambda: len(graph.commanded) > 5, "commanded joint states")
-    np.testing.assert_allclose(graph.commanded[-1].position, expected, atol=1e-6)
-    np.testing.assert_array_equal(graph.commanded[-1].velocity, np.zeros(14))
+    assert graph.send(raw).error_code == ExecutorStatus.OK
+
+
+def test_that_chunks_of_noise_never_end_the_node_nor_reach_the_arms(
+    graph: Graph, robot: Stub
+) -> None:
+    rng = np.random.default_rng(7)
+    good = robot.moving_chunk()
+    before = {arm: len(kept) for arm, kept in graph.trajectories.items()}
+    for _ in range(100):
+        graph.send(spoiled(good, rng))
+    robot.sentinel()
+    for arm, kept in graph.trajectories.items():
+        for message in kept[before[arm] :]:
+            check_trajectory(message)
+
+
+ODD = [float("nan"), float("inf"), -1e308, 1e308, -1.0, 0.0]
+SPOILS: list[Callable[[ActionChunk, np.random.Generator], dict[str, Any]]] = [
+    lambda _, rng: {"tokens": rng.integers(0, 65536, rng.integers(0, 300)).tolist()},
+    lambda _, rng: {"reference_positions": rng.choice(ODD, rng.integers(0, 20)).tolist()},
+    lambda _, rng: {"control_period": rng.choice(ODD)},
+    lambda _, rng: {"expected_interval": rng.choice(ODD)},
+    lambda _, rng: {"horizon": int(rng.integers(2**32))},
+    lambda _, rng: {"mode": int(rng.integers(4, 256))},
+    lambda _, rng: {"execute_steps": int(rng.integers(9, 2**32))},
+    lambda _, rng: {"committed_steps": int(rng.integers(9, 2**32))},
+    lambda _, rng: {
+        "observation_stamp": Time(
+            sec=int(rng.integers(-(2**31), 2**31)), nanosec=int(rng.integers(2**32))
+        )
+    },
+]
+
+
+def spoiled(good: ActionChunk, rng: np.random.Generator) -> ActionChunk | bytes:
+    """Return a chunk with one random field, or random bytes of one."""
+    if rng.random() < 0.3:
+        raw = bytearray(serialize_message(good))
+        for place in rng.integers(4, len(raw), 8):
+            raw[place] = rng.integers(256)
+        raw[-1] = 0  # a hold is no chunk
+        return bytes(raw)
+    fields = {name: getattr(good, name) for name in good.get_fields_and_field_types()}
+    return ActionChunk(**{**fields, **SPOILS[rng.integers(len(SPOILS))](good, rng)})
+
+
+def check_trajectory(message: JointTrajectory) -> None:
+    """What joint_trajectory_controller asks, and the arm's limits at the points."""
+    made = from_message(message)
+    assert (np.diff(made.times_s) > 0).all() and made.times_s[0] > 0
+    assert np.isfinite(made.positions).all() and np.isfinite(made.velocities).all()
+    assert not made.velocities[-1].any()
+    assert (np.abs(made.velocities) <= 5.0).all()
+    assert (np.abs(made.positions) <= 3.2).all()
+
+
+def missing(message: JointState) -> JointState:
+    message.name, message.position = message.name[:-1], message.position[:-1]
+    return message
+
+
+def not_finite(message: JointState) -> JointState:
+    message.position[3] = float("nan")
+    return message
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda message: None, "is the robot publishing"),
+        (missing, "lack right_gripper"),
+        (not_finite, "left_joint4 is nan, not finite"),
+    ],
+)
+def test_that_a_motion_without_usable_joint_states_is_braked(
+    graph: Graph, robot: Stub, change: Callable[[JointState], JointState | None], text: str
+) -> None:
+    robot.move()
+    robot.change = change
+    limit_ns = now_ns() + round(MAXIMUM_AGE_S * 1e9)
+    assert robot.seconds_to_hold(now_ns()) < MAXIMUM_AGE_S + hold_limit_s()
+    assert now_ns() < limit_ns + 1e9
+    graph.until(lambda: robot.status.error_code == ExecutorStatus.NO_REFERENCE, "a reason")
+    assert "joint states are 0.2" in robot.status.message
+    assert text in robot.status.message
+    before = robot.counts()
+    refused = graph.send(robot.moving_chunk())
+    assert refused.error_code == ExecutorStatus.NO_REFERENCE
+    assert robot.diagnosis("joint_states").level == b"\x02"
+    robot.change = unchanged
+    robot.sentinel()
+    assert robot.counts() == [n + 1 for n in before]
+
+
+def test_that_joint_states_are_found_by_name(graph: Graph, robot: Stub) -> None:
+    def permuted(message: JointState) -> JointState:
+        message.name, message.position = message.name[::-1], message.position[::-1]
+        return message
+
+    robot.change = permuted
+    robot.move()
+    began_ns = now_ns()
+    assert robot.seconds_to_hold(began_ns) > HOLD_S
+
+
+def test_that_slow_mode_slows_the_next_chunk(graph: Graph, robot: Stub) -> None:
+    assert set_speed(graph, 0.5)
+    assert robot.move().time_scale >= 2.0
+    assert robot.status.speed == 0.5
+    assert not set_speed(graph, 1.5)
+    assert not set_speed(graph, float("nan"))
+    assert set_speed(graph, 1.0)
+    assert robot.move().time_scale < 2.0
+
+
+def set_speed(graph: Graph, speed: float) -> bool:
+    client = graph.node.create_client(SetParameters, "executor_node/set_parameters")
+    graph.until(client.service_is_ready, "parameter service")
+    value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=speed)
+    answer = client.call_async(
+        SetParameters.Request(parameters=[Parameter(name="speed", value=value)])
+    )
+    graph.until(answer.done, "answer of set_parameters")
+    return answer.result().results[0].successful
+
+
+def test_that_diagnostics_tell_rates_latency_and_refusals(graph: Graph, robot: Stub) -> None:
+    chunks = {item.key: item.value for item in robot.diagnosis("chunks").values}
+    assert int(chunks["refused UNKNOWN_TOKENIZER"]) >= 1
+    assert 0 < float(chunks["observation to command, median [s]"]) < 0.5
+    assert float(chunks["observation to command, 95th percentile [s]"]) < 1.0
+    joints = {item.key: item.value for item in robot.diagnosis("joint_states").values}
+    assert 30 < float(joints["rate [Hz]"]) < 60
+    assert robot.diagnosis("stop").message == "may move"
+    output = {item.key: item.value for item in robot.diagnosis("output").values}
+    assert "left_arm_controller/joint_trajectory" in output["topics"]
+
+
+def test_that_the_process_stays_small(graph: Graph) -> None:
+    process = graph.children.members["executor_node"].process
+    assert resident_mb(process.pid) < 200
+
+
+def test_that_a_motion_lasts_longer_than_a_brake(graph: Graph, robot: Stub) -> None:
+    """What the times to hold above are compared with."""
+    robot.until_state(ExecutorStatus.HOLDING)
+    robot.move()
+    assert robot.seconds_to_hold(now_ns()) > FULL_S - 0.15
