@@ -80,7 +80,8 @@ class ChunkMaker:
 
     def forget(self) -> None:
         """Let go of the policy."""
-        self._policy = None
+        with self._lock:
+            self._policy = None
 
     def serve(self, goal: Goal) -> Goal | None:
         """Make chunks for ``goal``; return the goal that it takes over from."""
@@ -155,12 +156,12 @@ class ChunkMaker:
     def _publish_chunk(
         self, goal: Goal, holds: int, at_s: float, instruction: str, chunk: Chunk
     ) -> None:
-        message = self._message(chunk, at_s)
-        message.goal_id, message.instruction = goal.id, instruction
         with self._lock:
             if goal is not self.goal or holds != self._holds:
                 self.dropped += 1
                 return
+            message = self._message(chunk, at_s)
+            message.goal_id, message.instruction = goal.id, instruction
             goal.chunks += 1
             goal.inference_s = chunk.inference_s
             message.chunk_id = goal.chunks

@@ -69,13 +69,15 @@ class ExecutorWatch:
         status = self.status
         if status is None or status.refused <= refused or status.error_code not in BARRING:
             return ""
-        inactive = status.state == ExecutorStatus.INACTIVE
-        return "" if inactive else f"{TOPIC}: {status.message}"
+        unready = status.state in (ExecutorStatus.INACTIVE, ExecutorStatus.WAITING)
+        return "" if unready else f"{TOPIC}: {status.message}"
 
     def complaint(self) -> str:
         """Return why a chunk would be in vain, or an empty text."""
         if self.status is None or self.status.state == ExecutorStatus.INACTIVE:
             return self._absence()
+        if self.status.state == ExecutorStatus.WAITING:
+            return f"{TOPIC}: the executor waits for joint states, or was activated just now"
         return ""
 
     def loss(self, since_s: float, restarts: int) -> str:

@@ -122,8 +122,8 @@ class PolicyNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Free the checkpoint."""
-        self._inference.unload()
         self._chunks.forget()
+        self._inference.unload()
         self._status.name(None)
         self._status.set(PolicyStatus.INACTIVE, "configure and activate the node")
 

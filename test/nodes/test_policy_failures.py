@@ -102,11 +102,13 @@ def test_that_a_slower_network_can_be_rehearsed(inference: Inference) -> None:
 def test_that_a_rehearsal_ends_with_the_node(inference: Inference) -> None:
     inference.submit(grey(), 0, None, 10.0, lambda _: None)
     time.sleep(0.2)
+    loaded = weakref.ref(inference.policy)
     began_s = time.monotonic()
     inference.unload()
     assert time.monotonic() - began_s < 5.0
-    assert inference.policy is None
     assert not inference.idle
+    gc.collect()
+    assert loaded() is None, "the policy is freed"
 
 
 def test_that_a_warm_start_that_leaves_no_step_is_refused_when_loading(
