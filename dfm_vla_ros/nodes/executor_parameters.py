@@ -57,6 +57,7 @@ PARAMETERS = (
     Parameter("heartbeat_timeout", 0.0, "[s] of silence that stop the arms; 0: off", (0.0, 60.0)),
     Parameter("output", "trajectories", "trajectories, joined_trajectory or joint_states"),
     Parameter("stream_rate", 200.0, "[Hz] of the output joint_states", (10.0, 1000.0)),
+    Parameter("stream_velocities", True, "false: the output joint_states holds positions only"),
     *joint_states.PARAMETERS,
     Parameter("start_stopped", False, "true: nothing moves before ~/resume is called"),
     AUTOSTART,

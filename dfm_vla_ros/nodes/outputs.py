@@ -139,7 +139,7 @@ class JointStateStream:
         """Make the publishers and start the clockwork; ``names`` are those of the plans."""
         self._node, self._timeline = node, timeline
         self.topics = tuple(f"{arm}_arm/joint_command" for arm in ARMS)
-        self._arms = [_Arm(node, arm, names, ArmNames(values)) for arm in ARMS]
+        self._arms = [_Arm(node, arm, names, values) for arm in ARMS]
         self._motion = Motion()
         self.published = 0
         self.rate_hz = float(values["stream_rate"])
@@ -192,17 +192,22 @@ class JointStateStream:
 class _Arm:
     """The stream of one arm."""
 
-    def __init__(self, node: Node, arm: str, names: tuple[str, ...], foreign: ArmNames) -> None:
+    def __init__(
+        self, node: Node, arm: str, names: tuple[str, ...], values: Mapping[str, Any]
+    ) -> None:
+        foreign = ArmNames(values)
         self.publisher = node.create_publisher(JointState, f"{arm}_arm/joint_command", qos.COMMAND)
         self._columns = [names.index(name) for name in ARM_JOINTS[arm]]
         self._scale = np.ones(len(self._columns))
         self._scale[-1] = foreign.gripper_scale
         self._message = JointState(name=list(foreign.names[arm]))
+        self._with_velocities = values["stream_velocities"]
 
     def publish(self, positions: np.ndarray, velocities: np.ndarray, stamp: Any) -> None:
         """Publish this arm's share of (D,) positions and velocities."""
         message = self._message
         message.header.stamp = stamp
         message.position = doubles(positions[self._columns] * self._scale)
-        message.velocity = doubles(velocities[self._columns] * self._scale)
+        if self._with_velocities:
+            message.velocity = doubles(velocities[self._columns] * self._scale)
         self.publisher.publish(message)

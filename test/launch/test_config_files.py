@@ -57,3 +57,5 @@ def test_that_a_real_arm_starts_stopped_slow_and_streamed_to(name: str) -> None:
     assert executor["output"] == "joint_states"
     assert executor["output"] in OUTPUTS
     assert executor["stream_rate"] >= 100.0
+    # piper_ros takes velocity[6] for the speed of the whole arm in percent.
+    assert executor["stream_velocities"] is False
