@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from lifecycle_msgs.msg import Transition
 
 pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installation, not by pip")
 
-from launched import Launched, Probe
+from launched import PATIENCE_S, Launched, Probe
 
 from dfm_vla_ros.resources import resource_path
 
@@ -50,6 +51,20 @@ def test_that_a_typo_in_the_params_file_ends_the_launch_and_is_named(
     assert "executor_node ended" in launched.output or "was required" in launched.output
     assert "exit code 1" in launched.endings["executor_node"]
     assert launched.endings["sim_node"] == "finished cleanly", launched.output
+
+
+def test_that_ctrl_c_while_the_nodes_are_starting_ends_them_in_order(
+    start_launch: Callable[..., Launched],
+) -> None:
+    launched = start_launch("policy.launch.py", namespace="hasty")
+    end_s = time.monotonic() + PATIENCE_S
+    while launched.output.count("process started") < len(NODES):
+        assert time.monotonic() < end_s, launched.output
+        time.sleep(0.02)
+    time.sleep(1.5)  # amid the imports
+    assert launched.end() == 0
+    assert launched.endings == dict.fromkeys(NODES, "finished cleanly"), launched.output
+    assert "Traceback" not in launched.output
 
 
 @pytest.mark.parametrize("victim", NODES)
