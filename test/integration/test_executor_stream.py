@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,11 +41,14 @@ class Arms(Stub):
             node.create_subscription(JointState, f"{arm}_arm/joint_command", kept.append, 500)
         self.beat: bool | None = True
         self._beats = node.create_publisher(Bool, "heartbeat", 5)
-        node.create_timer(0.05, self._send_beat)
+        # In a thread: the test does not serve its callbacks all the time.
+        self.ended = threading.Event()
+        threading.Thread(target=self._send_beats, daemon=True).start()
 
-    def _send_beat(self) -> None:
-        if self.beat is not None:
-            self._beats.publish(Bool(data=self.beat))
+    def _send_beats(self) -> None:
+        while not self.ended.wait(0.05):
+            if self.beat is not None:
+                self._beats.publish(Bool(data=self.beat))
 
     def _publish(self) -> None:
         stamp = self.graph.node.get_clock().now().to_msg()
@@ -89,10 +93,11 @@ def graph(start_graph: Callable[..., Graph], wide_checkpoint: Path) -> Graph:
 
 
 @pytest.fixture(scope="module")
-def robot(graph: Graph) -> Arms:
+def robot(graph: Graph) -> Iterator[Arms]:
     made = Arms(graph)
     made.until_state(ExecutorStatus.STOPPED)
-    return made
+    yield made
+    made.ended.set()
 
 
 def test_that_it_starts_stopped_and_resumes_on_request(graph: Graph, robot: Arms) -> None:
