@@ -142,11 +142,16 @@ class GoalRun:
         steady_s = self._watch.now().steady_s
         complaint = self._watch.complaint() or self._executor.complaint()
         if not complaint:
+            if goal.waiting_since_s is not None:
+                waited_s = steady_s - goal.waiting_since_s
+                self._node.get_logger().info(f"the goal goes on after {waited_s:.2f} s")
             goal.waiting_since_s = None
             self._status.set(PolicyStatus.RUNNING)
         else:
             self._chunks.pause()
-            goal.waiting_since_s = goal.waiting_since_s or steady_s
+            if goal.waiting_since_s is None:
+                self._node.get_logger().warning(f"the goal waits: {complaint}")
+                goal.waiting_since_s = steady_s
             if steady_s - goal.waiting_since_s > self._values["stale_timeout"]:
                 self.end(Result.STALE_OBSERVATION, complaint)
                 return
