@@ -18,6 +18,7 @@ SHORTEST_S = 0.01
 CLOSEST_S = 1e-5
 """Points nearer to each other than this are one."""
 _TINY = 1e-12
+_STILL = 1e-9
 
 
 def brake(
@@ -63,9 +64,9 @@ def _hurried(
     speed: Array, room: Array, together: float, ramp_s: float, limits: JointLimits
 ) -> tuple[Array, Array]:
     """Return duration and ramp (D,) of each joint's stop, inside ``room`` (D,) if it can be."""
-    quickest = speed / limits.acceleration
+    quickest = np.maximum(speed / limits.acceleration, 2 * CLOSEST_S)
     allowed = np.maximum(2 * np.maximum(room, 0.0) / np.maximum(speed, _TINY), quickest)
-    hurried = allowed < together
+    hurried = (allowed < together) & (speed > _STILL)
     lasting = np.where(hurried, allowed, together)
     ramp = np.where(hurried, np.minimum(lasting / 2, lasting - quickest), ramp_s)
     return lasting, ramp
@@ -100,7 +101,8 @@ def _travelled(t: float, lasting: Array, ramp: Array) -> tuple[Array, Array]:
     """
     safe, r = np.maximum(lasting, _TINY), np.maximum(ramp, _TINY)
     d = 1.0 / np.maximum(safe - ramp, _TINY)
-    t = np.clip(t, 0.0, safe)
+    # A point just before a joint's stop is its stop: what is left would carry it on.
+    t = np.where((t > 0) & (t >= safe - CLOSEST_S), safe, t)
     early, late = np.minimum(t, ramp), np.maximum(t - (safe - ramp), 0.0)
     even = t - early - late
     share = 1 - d * early**2 / (2 * r) - d * even - d * late * (1 - late / (2 * r))
