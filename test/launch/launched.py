@@ -120,6 +120,14 @@ class Probe:
                 raise AssertionError(f"no {what} (launch: {ended}):\n{self._launched.output}")
             self._executor.spin_once(timeout_sec=0.1)
 
+    def listen_to_the_end(self) -> None:
+        """Serve callbacks until the launch has ended."""
+        end_s = time.monotonic() + PATIENCE_S
+        while self._launched.process.poll() is None:
+            if time.monotonic() > end_s:
+                raise AssertionError(f"launch did not end:\n{self._launched.output}")
+            self._executor.spin_once(timeout_sec=0.1)
+
     def call(self, kind: type, name: str, request: Any) -> Any:
         """Call a service and return its answer."""
         client = self.node.create_client(kind, name)

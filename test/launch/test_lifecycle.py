@@ -8,14 +8,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
+from trajectory_msgs.msg import JointTrajectory
 
 pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installation, not by pip")
 
 from launched import PATIENCE_S, Launched, Probe
+from small import INSTRUCTION
 
 from dfm_vla_ros.resources import resource_path
+from dfm_vla_ros.robot.joints import ARMS
 
 pytestmark = pytest.mark.launch
 
@@ -68,21 +72,38 @@ def test_that_ctrl_c_while_the_nodes_are_starting_ends_them_in_order(
 
 
 @pytest.mark.parametrize("victim", NODES)
-def test_that_when_one_dies_the_other_comes_to_rest_and_ends(
+def test_that_when_one_dies_in_motion_the_last_command_ends_at_rest_and_all_end(
     start_launch: Callable[..., Launched], victim: str
 ) -> None:
     namespace = f"killed_{victim}"
-    launched = start_launch("policy.launch.py", namespace=namespace)
-    with Probe(launched, namespace) as probe:
-        probe.wait_active(*NODES)
-    children = Path(f"/proc/{launched.process.pid}/task/{launched.process.pid}/children")
-    (pid,) = (
-        int(pid)
-        for pid in children.read_text().split()
-        if f"/{victim}" in Path(f"/proc/{pid}/cmdline").read_text()
+    launched = start_launch(
+        "bringup.launch.py", namespace=namespace, use_robot_state_publisher="false"
     )
-    os.kill(pid, signal.SIGKILL)
-    launched.wait()
-    (other,) = set(NODES) - {victim}
-    assert launched.endings[victim].startswith("died")
-    assert launched.endings[other] == "finished cleanly", launched.output
+    commands: dict[str, list[JointTrajectory]] = {arm: [] for arm in ARMS}
+    with Probe(launched, namespace) as probe:
+        for arm, kept in commands.items():
+            topic = f"{arm}_arm_controller/joint_trajectory"
+            probe.node.create_subscription(JointTrajectory, topic, kept.append, 10)
+        probe.wait_active(*NODES)
+        probe.start_goal(INSTRUCTION)
+        probe.until(lambda: probe.executor_status.executed >= 2, "two chunks executed")
+        os.kill(pid_of(launched, victim), signal.SIGKILL)
+        probe.listen_to_the_end()
+    for kept in commands.values():
+        assert not np.any(kept[-1].points[-1].velocities)
+    endings = launched.endings
+    assert endings.pop(victim).startswith("died")
+    assert set(endings) == {*NODES, "sim_node"} - {victim}
+    assert set(endings.values()) == {"finished cleanly"}, launched.output
+
+
+def pid_of(launched: Launched, node: str) -> int:
+    """Return the process of a node, a child of launch."""
+    launch = launched.process.pid
+    children = Path(f"/proc/{launch}/task/{launch}/children").read_text().split()
+    (pid,) = (
+        int(child)
+        for child in children
+        if f"/{node}" in Path(f"/proc/{child}/cmdline").read_text()
+    )
+    return pid
