@@ -73,10 +73,14 @@ class ChunkMaker:
         """
         steps = self._values["execute_steps"] or policy.execute_steps
         pace = Pace(self._mode, steps, policy.horizon, policy.control_period_s)
-        start_t0 = self._values["warm_start"] or None
-        self._continuation = Continuation(policy.tokenizer, self._mode, start_t0)
         self._pace, self._policy = pace, policy
+        self._begin_anew()
         self.times.clear()
+
+    def _begin_anew(self) -> None:
+        """Continue no chunk published so far: at first, and after a hold."""
+        start_t0 = self._values["warm_start"] or None
+        self._continuation = Continuation(self._policy.tokenizer, self._mode, start_t0)
 
     def forget(self) -> None:
         """Let go of the policy."""
@@ -105,6 +109,7 @@ class ChunkMaker:
     def _hold(self, goal: Goal) -> None:
         self._holds += 1
         self._moving = False
+        self._begin_anew()
         now = self._node.get_clock().now().to_msg()
         message = ActionChunk(
             observation_stamp=now, chunk_id=goal.chunks, goal_id=goal.id, hold=True

@@ -101,7 +101,7 @@ class GoalRun:
             return
         goal = self._chunks.goal
         if goal is None:
-            self._wait_clock()
+            self.wait_clock()
             return
         code, message = self._ending(goal, back_s)
         if code is not None:
@@ -109,8 +109,8 @@ class GoalRun:
         else:
             self._watch_sources(goal)
 
-    def _wait_clock(self) -> None:
-        """Be ready once there is a time: a goal taken before would be over when it starts."""
+    def wait_clock(self) -> None:
+        """Be ready for goals once there is a time: one taken before would be over at once."""
         if self._node.get_clock().now().nanoseconds:
             self._status.set(PolicyStatus.READY)
         else:

@@ -82,8 +82,17 @@ class Inference:
             when_done: the future raises InferenceFailed if the policy raised anything.
         """
         assert self._policy is not None, "not loaded yet"
-        self._busy = self._thread.submit(self._act, observation, seed, guidance, minimum_s)
-        self._busy.add_done_callback(when_done)
+
+        def call() -> None:
+            # One task with its callback: idle only once the chunk is published.
+            outcome: Future[Chunk] = Future()
+            try:
+                outcome.set_result(self._act(observation, seed, guidance, minimum_s))
+            except InferenceFailed as error:
+                outcome.set_exception(error)
+            when_done(outcome)
+
+        self._busy = self._thread.submit(call)
 
     def stop(self) -> None:
         """Make no chunk more; wait for the one in work, but not for a policy that is loading."""

@@ -112,7 +112,7 @@ class PolicyNode(ManagedNode):
     def activate(self) -> None:
         """Accept goals, of what is seen from now on."""
         self._watch.forget_sizes()
-        self._status.set(PolicyStatus.READY)
+        self._goals.wait_clock()
 
     def deactivate(self) -> None:
         """End the goal: no chunk comes after its hold, though the inference thread may go on."""

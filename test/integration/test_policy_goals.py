@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
-from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, PolicyStatus
+from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, PolicyStatus, TaskStatus
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState
 from probe import Graph
@@ -157,6 +157,27 @@ def test_that_of_goals_at_once_the_last_one_wins(talk: Conversation) -> None:
     talk.wait_chunks(1)
     assert talk.made()[-1].goal_id == identity(last)
     talk.cancel(last)
+
+
+def test_that_a_goal_ends_with_the_tasks_success_and_a_hold(
+    talk: Conversation, robot: Robot
+) -> None:
+    topic = talk.graph.node.create_publisher(TaskStatus, "task_status", qos.STATUS)
+    handle = talk.send()
+    talk.wait_chunks(1)
+    done = TaskStatus(task="place_block", success=True, progress=1.0, elapsed=1.0)
+    done.header.stamp = talk.graph.node.get_clock().now().to_msg()
+    topic.publish(done)
+    code, result = talk.end(handle)
+    assert (code, result.error_code) == (GoalStatus.STATUS_SUCCEEDED, Result.NONE)
+    assert talk.last_word(handle).hold
+    talk.graph.node.destroy_publisher(topic)
+
+
+def test_that_a_goal_ends_in_time_with_a_hold(talk: Conversation) -> None:
+    handle = talk.send(timeout_s=0.8)
+    assert talk.end(handle)[1].error_code == Result.TIMEOUT
+    assert talk.last_word(handle).hold
 
 
 # Sentences

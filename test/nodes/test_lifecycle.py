@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter as Override
 
 from dfm_vla_ros.errors import DfmVlaError
@@ -108,3 +111,25 @@ def test_that_a_signal_ends_a_wait(make: Callable[..., Recorder]) -> None:
     node.interrupted = lambda: True
     with pytest.raises(Interrupted):
         node.wait(Future())
+
+
+def test_that_a_node_that_starts_itself_serves_its_callbacks_while_it_waits(
+    make: Callable[..., Recorder],
+) -> None:
+    node, loaded = make(), Future()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    node.create_timer(0.01, lambda: loaded.done() or loaded.set_result("loaded"))
+    node.configure = lambda: node.hooks.append(node.wait(loaded))
+    node.start()
+    assert node.hooks == ["loaded", "activate"]
+    executor.shutdown()
+
+
+def test_that_an_impossible_transition_is_answered(make: Callable[..., Recorder]) -> None:
+    node = make(autostart=False)
+    request = ChangeState.Request()
+    request.transition.id = Transition.TRANSITION_ACTIVATE
+    answer = node._service_change_state.callback(request, ChangeState.Response(success=True))
+    assert not answer.success
+    assert node.state == "unconfigured"
