@@ -1,60 +1,44 @@
-"""The checkpoint folder: weights, configuration and tokenizers that belong together."""
+"""The small checkpoint: its own embeddings of words, image codes and joints."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import dacite
+import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.flow.distances import OrderedDistance
-from dfm_vla_ros.flow.paths import MetricPath
-from dfm_vla_ros.flow.schedules import MetricSchedule
+from dfm_vla_ros.model.folder import (
+    CONFIG,
+    DecoderConfig,
+    PathConfig,
+    check_hashes,
+    folder_hash,
+    read_config,
+    write_config,
+    written_whole,
+)
 from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
-from dfm_vla_ros.model.refiner import Refiner, RefinerConfig
+from dfm_vla_ros.model.observation import check_observation, square
+from dfm_vla_ros.model.refiner import Prefix, Refiner, RefinerConfig
+from dfm_vla_ros.model.weights import WEIGHTS, CheckpointError, WeightFiles, save_weights
 from dfm_vla_ros.tokens.action import ActionTokenizer
 from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
-
-
-class CheckpointError(DfmVlaError):
-    """A checkpoint folder that is incomplete, damaged or not of one piece."""
-
-
-@dataclass(frozen=True)
-class PathConfig:
-    """The metric path that the weights were trained on: d = scale |i - j| / (K - 1)."""
-
-    scale: float = 32.0
-    c: float = 3.0
-    alpha: float = 1.0
-
-    def build(self, vocabulary_size: int) -> MetricPath:
-        """Return the path over K = ``vocabulary_size`` ordered tokens."""
-        values = torch.linspace(0, 1, vocabulary_size)
-        distance = OrderedDistance(values, scale=self.scale)
-        return MetricPath(distance, MetricSchedule(self.c, self.alpha))
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """How a chunk is refined unless the caller says otherwise."""
-
-    refinement_steps: int = 14
-    validation_steps: int = 2
-    target: str = "median"
+__all__ = [
+    "CONFIG",
+    "WEIGHTS",
+    "Checkpoint",
+    "CheckpointConfig",
+    "CheckpointError",
+    "DecoderConfig",
+    "PathConfig",
+    "folder_hash",
+]
 
 
 @dataclass(frozen=True)
@@ -65,6 +49,8 @@ class CheckpointConfig:
         cameras: views in the order of the sequence.
         tasks: task name -> the sentence of its demonstrations.
         execute_steps: steps of a chunk that are executed before the next observation.
+        hashes: tokenizer -> its hash; empty in old checkpoints.
+        kind: of the checkpoint.
     """
 
     refiner: RefinerConfig
@@ -74,6 +60,8 @@ class CheckpointConfig:
     execute_steps: int = 4
     path: PathConfig = field(default_factory=PathConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    hashes: dict[str, str] = field(default_factory=dict, compare=False)
+    kind: str = "small"
 
 
 @dataclass
@@ -87,20 +75,29 @@ class Checkpoint:
     proprioception: ProprioceptionTokenizer
     text: TextTokenizer
 
+    @property
+    def tokenizers(self) -> dict[str, ActionTokenizer | ProprioceptionTokenizer | TextTokenizer]:
+        """The tokenizers by name."""
+        return {
+            "action": self.action,
+            "proprioception": self.proprioception,
+            "text": self.text,
+        }
+
+    @property
+    def image_sizes(self) -> dict[str, tuple[int, int]]:
+        """Camera -> (height, width) that the network sees [px]; others are cut and resized."""
+        size = self.config.image_tokenizer.image_size
+        return {camera: (size, size) for camera in self.config.cameras}
+
     def save(self, folder: Path, readme: str) -> None:
         """Write the folder whole: it appears under its name only when complete."""
-        folder = Path(folder)
-        partial = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        for tokenizer in (self.action, self.proprioception, self.text):
-            tokenizer.save(partial)
-        text = json.dumps(asdict(self.config), indent=1)
-        (partial / CONFIG).write_text(text + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(readme, encoding="utf-8")
-        save_file(_gather(self.refiner, self.image_tokenizer), partial / WEIGHTS)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        hashes = {name: tokenizer.hash for name, tokenizer in self.tokenizers.items()}
+        with written_whole(folder) as partial:
+            for tokenizer in self.tokenizers.values():
+                tokenizer.save(partial)
+            write_config(partial, replace(self.config, hashes=hashes), readme)
+            save_weights(partial, _gather(self.refiner, self.image_tokenizer))
 
     @classmethod
     def load(cls, folder: Path, device: str = "cpu") -> Checkpoint:
@@ -112,11 +109,11 @@ class Checkpoint:
             TokenizerError: a tokenizer file is missing or malformed.
         """
         folder = Path(folder)
-        config = _read_config(folder)
+        config = read_config(folder, "small", CheckpointConfig)
         refiner = Refiner(config.refiner)
         image_tokenizer = FsqTokenizer(config.image_tokenizer)
-        tensors = _read_weights(folder / WEIGHTS)
-        _scatter(tensors, {"refiner": refiner, "image_tokenizer": image_tokenizer}, folder)
+        modules = {"refiner": refiner, "image_tokenizer": image_tokenizer}
+        _scatter(WeightFiles(folder), modules)
         checkpoint = cls(
             config,
             refiner.to(device).eval().requires_grad_(False),
@@ -126,7 +123,39 @@ class Checkpoint:
             TextTokenizer.load(folder),
         )
         checkpoint.check()
+        check_hashes(folder, config.hashes, checkpoint.tokenizers)
         return checkpoint
+
+    def encode_prefix(
+        self,
+        instruction: str,
+        images: Mapping[str, NDArray[np.uint8]],
+        positions: NDArray[np.float64],
+        commanded: NDArray[np.float64],
+    ) -> Prefix:
+        """Return one moment as tokens, for ``refiner.prefill``.
+
+        Args:
+            instruction: the language goal.
+            images: camera -> (H, W, 3) uint8 RGB, any size.
+            positions: (D,) measured joints [rad], grippers [m].
+            commanded: (D,) commanded joints.
+
+        Raises:
+            ObservationError: a camera is missing, or an image or joint array is malformed.
+            TokenizerError: no word of the instruction is known, or a joint is not finite.
+        """
+        cameras, joints = self.config.cameras, len(self.action.joint_names)
+        check_observation(cameras, joints, images, positions, commanded)
+        size, device = self.config.image_tokenizer.image_size, self.refiner.position.device
+        views = np.stack([square(images[camera], size) for camera in cameras])
+        codes = self.image_tokenizer.encode(torch.from_numpy(views).to(device))[None]
+        state = [self.proprioception.encode(joints) for joints in (positions, commanded)]
+        text, state = (
+            torch.from_numpy(tokens)[None].to(device)
+            for tokens in (self.text.encode(instruction), np.concatenate(state))
+        )
+        return Prefix(text, codes, state)
 
     def check(self) -> None:
         """Raise CheckpointError unless the tokenizers fit the network."""
@@ -147,56 +176,17 @@ class Checkpoint:
                 )
 
 
-def folder_hash(folder: Path) -> str:
-    """Return the sha256, hex, of all that decides what the policy does (README.md does not)."""
-    folder = Path(folder)
-    digest = hashlib.sha256()
-    for path in sorted([folder / CONFIG, folder / WEIGHTS, *folder.glob("tokenizer/*.json")]):
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing: copy the checkpoint again")
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _read_config(folder: Path) -> CheckpointConfig:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {folder}: {CONFIG} is missing")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        strict = dacite.Config(strict=True, cast=[tuple])
-        return dacite.from_dict(CheckpointConfig, content, strict)
-    except (ValueError, TypeError, dacite.DaciteError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
-
-
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: {error}: copy the checkpoint again") from error
-
-
 def _gather(refiner: nn.Module, image_tokenizer: nn.Module) -> dict[str, Tensor]:
     return {
-        f"{name}.{key}": value.contiguous()
+        f"{name}.{key}": value
         for name, module in (("refiner", refiner), ("image_tokenizer", image_tokenizer))
         for key, value in module.state_dict().items()
     }
 
 
-def _scatter(tensors: dict[str, Tensor], modules: Mapping[str, nn.Module], folder: Path) -> None:
+def _scatter(files: WeightFiles, modules: Mapping[str, nn.Module]) -> None:
     expected = {f"{n}.{k}": v for n, m in modules.items() for k, v in m.state_dict().items()}
-    for key in sorted(expected.keys() ^ tensors.keys()):
-        state = "missing from" if key in expected else "not expected in"
-        raise CheckpointError(f"weight {key} is {state} {folder / WEIGHTS}")
-    for key, value in expected.items():
-        if tensors[key].shape != value.shape:
-            raise CheckpointError(
-                f"weight {key} has shape {tuple(tensors[key].shape)} in {folder / WEIGHTS}, "
-                f"{CONFIG} makes it {tuple(value.shape)}"
-            )
+    files.check({key: value.shape for key, value in expected.items()})
     with torch.no_grad():
         for key, value in expected.items():
-            value.copy_(tensors[key])
+            value.copy_(files[key])
