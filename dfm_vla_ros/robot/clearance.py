@@ -48,12 +48,15 @@ class Clearance(Protocol):
             The breach of the smallest distance over all rows; of equal ones the first.
         """
 
+    def breaches(self, positions: Array) -> list[Breach]:
+        """Return the closest approach of each pair that comes too close, as :meth:`check`."""
+
 
 def check_clearance(motion: Spline, clearance: Clearance, parts: int = 4) -> None:
-    """Refuse a motion that comes too close to anything, at its waypoints or between.
+    """Refuse a motion that brings two bodies too close, at its waypoints or between.
 
-    One that starts too close may go on as long as it comes no closer: else the arms could never
-    leave.
+    A pair that is too close at the start may stay so as long as it comes no closer: else the arms
+    could never leave.
 
     Args:
         motion: from its start on.
@@ -64,12 +67,17 @@ def check_clearance(motion: Spline, clearance: Clearance, parts: int = 4) -> Non
         ChunkRefused: names both bodies, distance, bound and time.
     """
     times, positions = motion.sampled(parts)
-    breach = clearance.check(positions)
-    if breach is None:
+    if clearance.check(positions) is None:
         return
-    start = clearance.check(positions[:1])
-    if start is not None and breach.distance_m >= start.distance_m - SAME_M:
+    at_start = {(b.first, b.second): b.distance_m for b in clearance.breaches(positions[:1])}
+    closer = [
+        found
+        for found in clearance.breaches(positions)
+        if found.distance_m < at_start.get((found.first, found.second), np.inf) - SAME_M
+    ]
+    if not closer:
         return
+    breach = min(closer, key=lambda found: found.distance_m)
     raise ChunkRefused(
         Verdict.COLLISION,
         f"{breach.first} and {breach.second} would come within {breach.distance_m:.4f} m, allowed "

@@ -13,14 +13,25 @@ from dfm_vla_ros.robot.joints import JOINT_NAMES
 
 
 class Wall:
-    """Joint 4 of the left arm comes within 20 mm of the wall at 0.08 rad, 1 m away."""
+    """Joint 4 of the left arm comes within 20 mm of the wall at 0.08 rad, 1 m away.
+
+    Within 20 mm of a shelf is what ``shelf_m`` says, always.
+    """
+
+    def __init__(self, shelf_m: float = 1.0) -> None:
+        self.shelf_m = shelf_m
 
     def check(self, positions: np.ndarray) -> Breach | None:
+        return min(self.breaches(positions), key=lambda found: found.distance_m, default=None)
+
+    def breaches(self, positions: np.ndarray) -> list[Breach]:
         distance = 0.1 - positions[:, 3]
         nearest = int(np.argmin(distance))
-        if distance[nearest] >= 0.02 - 1e-9:
-            return None
-        return Breach("left_link4", "wall", float(distance[nearest]), 0.02, nearest)
+        found = [
+            Breach("left_link4", "wall", float(distance[nearest]), 0.02, nearest),
+            Breach("left_link4", "shelf", self.shelf_m, 0.02, 0),
+        ]
+        return [breach for breach in found if breach.distance_m < 0.02 - 1e-9]
 
 
 def test_that_a_motion_into_the_wall_is_refused_with_names_distance_bound_and_time() -> None:
@@ -66,3 +77,11 @@ def test_that_braking_is_never_refused() -> None:
     executor = ready(clearance=Wall())
     executor.receive(ramp(2, observation_s=0.0), 0.0)
     assert executor.hold(0.3) is not None
+
+
+def test_that_a_pair_that_was_too_close_before_hides_no_other() -> None:
+    executor = ready(clearance=Wall(shelf_m=-0.05))
+    executor.receive(ramp(2, observation_s=0.0), 0.0)  # close to the shelf, as at the start
+    executor = ready(clearance=Wall(shelf_m=-0.05))
+    with pytest.raises(ChunkRefused, match="left_link4 and wall"):
+        executor.receive(ramp(3, observation_s=0.0), 0.0)
