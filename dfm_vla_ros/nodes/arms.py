@@ -9,7 +9,7 @@ from dfm_vla_ros.robot.plan import Plan
 from dfm_vla_ros.robot.progress import Account, Progress
 
 LAST_S = 0.05
-"""How long a stream repeats the hold before it falls silent."""
+"""How long the hold is told before it is forgotten, and a stream repeats it."""
 
 
 class Arms:
@@ -60,13 +60,13 @@ class Arms:
             self.executor.reset(since_s)
 
     def forget_at(self, rest_s: float) -> None:
-        """Forget where the arms are as soon as they rest."""
-        self._forget_s = max(rest_s, self._forget_s or rest_s)
+        """Forget where the arms are once they have rested for a moment."""
+        self._forget_s = max(rest_s + LAST_S, self._forget_s or rest_s)
 
     def leave_at(self, rest_s: float) -> None:
         """The same, and let the output repeat the hold for a moment and fall silent."""
         self.output.leave(rest_s + LAST_S)
-        self.forget_at(rest_s + LAST_S)
+        self.forget_at(rest_s)
 
     def tick(self, now_s: float) -> None:
         """Forget if it is time."""

@@ -295,7 +295,8 @@ class ExecutorNode(ManagedNode):
     def _check_joints(self, now_s: float) -> None:
         """Brake a motion whose joint states have ended."""
         silence = self._joints.complaint(now_s, time.monotonic())
-        if silence and not self._silent and self._arms.moving:
+        braked = self._gate.jumped or self._gate.conflict or self._gate.stopped
+        if silence and not self._silent and not braked and self._arms.moving:
             self._silent = True
             self._halt(Verdict.NO_REFERENCE, silence)
         self._silent = self._silent and bool(silence)
@@ -326,11 +327,13 @@ class ExecutorNode(ManagedNode):
         if self._gate.active:
             self._check_heartbeat()
             self._check_joints(now_s)
+            self._publish_commanded(
+                now_s
+            )  # before it is forgotten: the hold is told at least once
             self._arms.tick(now_s)
             self._gate.settling = time.monotonic() < self._active_s + DISCOVERY_S
             if self._gate.jumped and self._arms.known:
                 self._gate.jumped = ""
-            self._publish_commanded(now_s)
         self._tell()
 
     def _publish_commanded(self, now_s: float) -> None:

@@ -67,6 +67,8 @@ class JointWatch:
         if age_s <= self._maximum_age_s:
             return ""
         why = self.fault or "is the robot publishing joint_states?"
+        if age_s == float("inf"):
+            return f"no usable joint states yet: {why}"
         return (
             f"the newest joint states are {age_s:.3f} s old, allowed is {self._maximum_age_s} s: "
             f"{why}"

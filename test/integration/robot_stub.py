@@ -17,7 +17,7 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.stamps import nanoseconds
+from dfm_vla_ros.nodes.stamps import from_nanoseconds, nanoseconds
 from dfm_vla_ros.nodes.trajectories import doubles
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 
@@ -46,6 +46,8 @@ class Stub:
     diagnostics: list[DiagnosticArray] = field(default_factory=list)
     goal: int = 0
     direction: int = 1
+    offset_ns: int = 0
+    """Of the robot's clock, and so of all its stamps, from this machine's."""
 
     def __post_init__(self) -> None:
         node = self.graph.node
@@ -61,7 +63,7 @@ class Stub:
 
     def _publish(self) -> None:
         message = JointState(name=list(JOINT_NAMES), position=doubles(HOME))
-        message.header.stamp = self.graph.node.get_clock().now().to_msg()
+        message.header.stamp = from_nanoseconds(self.now_ns())
         changed = self.change(message)
         if changed is not None:
             self._topic.publish(changed)
@@ -70,6 +72,10 @@ class Stub:
         parts = status.executed + status.refused + status.superseded + status.pending
         assert status.received == parts, status
         self.statuses.append(status)
+
+    def now_ns(self) -> int:
+        """Return the time on the robot's clock."""
+        return now_ns() + self.offset_ns
 
     @property
     def status(self) -> ExecutorStatus:
@@ -80,7 +86,7 @@ class Stub:
 
     def commanded(self) -> np.ndarray:
         """Return what is commanded now."""
-        kept, since_ns = self.graph.commanded, now_ns()
+        kept, since_ns = self.graph.commanded, self.now_ns()
         self.graph.until(
             lambda: bool(kept) and nanoseconds(kept[-1].header.stamp) >= since_ns,
             "commanded joint states",
@@ -97,6 +103,7 @@ class Stub:
             "tokens": tokens.ravel().tolist(),
             "reference_positions": doubles(self.commanded()),
             "goal_id": f"goal {self.goal}",
+            "observation_stamp": from_nanoseconds(self.now_ns()),
             **changes,
         }
         return self.graph.chunk(**given)
