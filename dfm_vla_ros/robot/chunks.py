@@ -64,11 +64,12 @@ class Tokenizer(Protocol):
     hash: str
     joint_names: tuple[str, ...]
     horizon: int
+    token_count: int
     vocabulary_size: int
     control_period_s: float
 
     def decode(self, tokens: NDArray[np.integer], reference: Array) -> Array:
-        """Return targets (H, D)."""
+        """Return targets (H, D) for ``token_count`` tokens."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class Request:
     """The parts of an ActionChunk that decide what the arms do.
 
     Attributes:
-        tokens: (H * D,), step-major.
+        tokens: (N,), as many as the tokenizer makes of a chunk; H * D, step-major, for most.
         reference: (D,) commanded positions that the tokens count from [rad], grippers [m].
         control_period_s: between steps [s].
         observation_s: when the observation was made; step k is due once k control steps have been

@@ -86,8 +86,7 @@ class Planner:
         self, request: Request, running: Running, observed: float, due_s: Array, start_s: float
     ) -> Array:
         """Return the targets (K, D) of steps 1..K, with what the old motion has to say."""
-        tokens = request.tokens.reshape(request.horizon, len(self.limits.names))
-        targets = self.tokenizer.decode(tokens, request.reference)[: due_s.size]
+        targets = self.tokenizer.decode(request.tokens, request.reference)[: due_s.size]
         if request.mode not in (JoinMode.BLEND, JoinMode.RTC):
             return targets
         old = old_targets(running.reference, running.count, observed, due_s.size)

@@ -13,6 +13,7 @@ from robots import HOME, LIMITS, tokenizer
 
 from dfm_vla_ros.robot.executor import ChunkRefused, Executor, Request, Verdict
 from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.tokens.dct import DctTokenizer
 
 TOKENIZER = tokenizer()
 
@@ -43,6 +44,21 @@ def test_that_a_chunk_moves_the_reference() -> None:
     executor.receive(request(tokens=up.ravel()), 10.05)
     assert executor.executing(10.86) and not executor.executing(10.88)
     np.testing.assert_allclose(executor.sample(10.88)[0][0], 0.05)
+
+
+def test_that_tokens_need_not_belong_to_one_step_each() -> None:
+    rng = np.random.default_rng(0)
+    targets = HOME + rng.uniform(0.0, 0.1, (50, 1, 14)) * np.linspace(0.1, 1.0, 8)[:, None]
+    targets[..., 6::7] = 0.03
+    grippers = ("left_gripper", "right_gripper")
+    reference = np.tile(HOME, (50, 1))
+    waves = DctTokenizer.fit(targets, reference, JOINT_NAMES, grippers, 0.1, coefficients=4)
+    assert waves.token_count == 4 * 14
+    executor = Executor(waves, LIMITS)
+    executor.measure(JOINT_NAMES, HOME, 9.99)
+    tokens = waves.encode(targets[0], HOME)
+    executor.receive(request(tokenizer_hash=waves.hash, tokens=tokens.ravel()), 10.0)
+    np.testing.assert_allclose(executor.sample(11.0)[0], targets[0, -1], atol=5e-3)
 
 
 def test_that_joints_are_found_by_name() -> None:
