@@ -151,7 +151,7 @@ class UnifiedCheckpoint:
         folder = Path(folder)
         if precision not in (None, *get_args(Precision)):
             raise CheckpointError(f"precision is {precision!r}; give {get_args(Precision)}")
-        checkpoint = cls._on_meta(folder)
+        checkpoint = cls.without_weights(folder)
         files = check_weights(checkpoint, folder)
         _load_refiner(checkpoint.refiner, files, device, precision, whole)
         _load_vision(checkpoint, folder / VISION, device)
@@ -159,7 +159,7 @@ class UnifiedCheckpoint:
         return checkpoint
 
     @classmethod
-    def _on_meta(cls, folder: Path) -> UnifiedCheckpoint:
+    def without_weights(cls, folder: Path) -> UnifiedCheckpoint:
         """Return the checkpoint of ``folder`` without its weights."""
         config = read_config(folder, "unified", UnifiedCheckpointConfig)
         layout, action = Layout.load(folder), load_action_tokenizer(folder)

@@ -56,6 +56,10 @@ class WeightFiles:
         """Return the shape of a weight without reading it."""
         return tuple(self._where[key].get_slice(key).get_shape())
 
+    def dtype(self, key: str) -> str:
+        """Return the type of a weight as the file names it, such as BF16."""
+        return self._where[key].get_slice(key).get_dtype()
+
     def __getitem__(self, key: str) -> Tensor:
         return self._where[key].get_tensor(key)
 
