@@ -10,6 +10,7 @@ from sensor_msgs.msg import JointState
 
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError
+from dfm_vla_ros.nodes.whole_messages import WholeMessages
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS
 
 PARAMETERS = (
@@ -49,7 +50,7 @@ class JointStateSource:
 
     def __init__(
         self,
-        node: Node,
+        node: Node | WholeMessages,
         values: Mapping[str, Any],
         take: Callable[[JointState], None],
     ) -> None:

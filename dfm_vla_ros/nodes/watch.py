@@ -20,6 +20,7 @@ from dfm_vla_ros.nodes.images import ImageRefused, Rgb, to_rgb
 from dfm_vla_ros.nodes.joint_states import JointStateSource
 from dfm_vla_ros.nodes.sources import Array, Bounds, JointTrack, Moment, Source, ordered
 from dfm_vla_ros.nodes.stamps import TimeBase
+from dfm_vla_ros.nodes.whole_messages import WholeMessages
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
@@ -63,6 +64,8 @@ class Watch:
     ) -> None:
         """Call ``on_image`` after each image of the triggering camera."""
         self._node, self._time = node, time_base
+        self._whole = WholeMessages(node, self._refuse_torn)
+        self._by_topic: dict[str, Source] = {}
         self._settings, self._on_image = settings, on_image
         self.task: TaskStatus | None = None
         self._episode = EpisodeWatch()
@@ -78,8 +81,12 @@ class Watch:
         for topic in self._tracks:
             self._joints[topic] = Source(topic, settings.bounds[topic])
         self._states = JointStateSource(
-            node, settings.joint_states, lambda message: self._take_joints(MEASURED, message)
+            self._whole,
+            settings.joint_states,
+            lambda message: self._take_joints(MEASURED, message),
         )
+        self._by_topic.update(dict.fromkeys(self._states.topics, self._joints[MEASURED]))
+        self._by_topic[COMMANDED] = self._joints[COMMANDED]
         self._joints[MEASURED].name = " and ".join(self._states.topics)
         self._subscribe(JointState, COMMANDED, self._take_joints, COMMANDED)
         node.create_subscription(TaskStatus, "task_status", self._take_task, qos.STATUS)
@@ -92,13 +99,19 @@ class Watch:
         suffix, kind, _ = TRANSPORTS[settings.transport]
         topic = f"{camera}_camera/{suffix}"
         self._images[camera] = Source(topic, settings.bounds[f"{camera}_camera"])
+        self._by_topic[topic] = self._images[camera]
         self._frozen[camera] = FrozenWatch(
             settings.frozen_timeout_s, settings.frozen_motion_rad, joints_moving(camera)
         )
         self._subscribe(kind, topic, self._take_image, camera)
 
     def _subscribe(self, kind: type, topic: str, take: Callable, key: str) -> None:
-        self._node.create_subscription(kind, topic, lambda message: take(key, message), qos.SENSOR)
+        self._whole.create_subscription(
+            kind, topic, lambda message: take(key, message), qos.SENSOR
+        )
+
+    def _refuse_torn(self, topic: str, why: str) -> None:
+        self._by_topic[topic].refuse(why)
 
     def now(self) -> Moment:
         """Return the present on both clocks."""

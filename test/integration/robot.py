@@ -32,7 +32,8 @@ class Robot:
     Attributes:
         silent: topics' sources that publish nothing.
         frozen: cameras that repeat their picture.
-        change: source -> what is done to each of its messages before it goes out.
+        change: source -> what is done to each of its messages before it goes out; it may return
+            bytes to be sent instead.
         sway_rad: how far left_joint1 swings about its command.
         published_s: source -> ROS time of its newest message [s].
     """
@@ -87,8 +88,8 @@ class Robot:
             return
         now = self.graph.node.get_clock().now()
         message.header.stamp = now.to_msg()
-        self.change.get(source, lambda _: None)(message)
-        publisher.publish(message)
+        changed = self.change.get(source, lambda _: None)(message)
+        publisher.publish(message if changed is None else changed)
         self.published_s[source] = now.nanoseconds * 1e-9
 
     def _publish_joints(self) -> None:

@@ -20,6 +20,7 @@ from lifecycle_msgs.srv import ChangeState
 from probe import Graph
 from rclpy.serialization import serialize_message
 from robot import Conversation, Result, Robot, identity, seconds
+from sensor_msgs.msg import Image
 from small import INSTRUCTION
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -145,6 +146,24 @@ def test_that_a_goal_is_cancelled_in_every_state_and_a_hold_is_its_last_word(
     talk.graph.until(lambda: all(answer.done() for answer in twice), "answers to both cancels")
     robot.heal()
     assert talk.last_word(handle).hold
+
+
+def test_that_a_chunk_begun_before_a_fault_is_dropped(talk: Conversation, robot: Robot) -> None:
+    def tear(image: Image) -> None:
+        torn_s.append(seconds(image.header.stamp))
+        del image.data[-1:]
+
+    torn_s: list[float] = []
+    before = len(talk.made())
+    handle = talk.send()
+    talk.spin(INFERENCE_S / 2)
+    assert len(talk.made()) == before, "the first chunk is under way"
+    robot.change["third"] = tear
+    talk.wait_hold(handle)
+    robot.heal()
+    talk.wait_chunks(1)
+    assert seconds(talk.made()[-1].observation_stamp) > torn_s[-1]
+    talk.cancel(handle)
 
 
 def test_that_of_goals_at_once_the_last_one_wins(talk: Conversation) -> None:

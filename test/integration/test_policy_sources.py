@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from dfm_vla_ros.msg import PolicyStatus
 from probe import Graph
+from rclpy.serialization import serialize_message
 from robot import Conversation, Robot, identity, seconds
 from sensor_msgs.msg import Image, JointState
 
@@ -166,6 +167,11 @@ def tear(image: Image) -> None:
     del image.data[-100:]
 
 
+def cut(message: Any) -> bytes:
+    """Leave a message that DDS delivers and that is none."""
+    return serialize_message(message)[:100]
+
+
 def shrink(image: Image) -> None:
     """Be another camera's image: whole, but of another size."""
     image.height //= 2
@@ -200,6 +206,8 @@ def foresee(message: Image) -> None:
 FAULTS = [
     ("third", encode_wrongly, "third_camera/image_raw: encoding is 'yuv422'"),
     ("left_wrist", tear, "left_wrist_camera/image_raw: 4700 bytes with step 120"),
+    ("third", cut, "third_camera/image_raw: torn message of 100 bytes"),
+    ("joint_states", cut, "joint_states: torn message of 100 bytes"),
     ("right_wrist", shrink, "right_wrist_camera/image_raw: an image of 40x20, those before"),
     ("left_wrist", empty, "are no 0x40 rgb8 image"),
     ("joint_states", poison, "joint_states: left_joint4 is nan, not finite"),
@@ -215,9 +223,9 @@ def test_that_an_unusable_message_is_refused_by_name_and_held_at_once(
     talk: Conversation, robot: Robot, source: str, fault: Callable[[Any], None], words: str
 ) -> None:
     def fail() -> None:
-        def change(message: Any) -> None:
+        def change(message: Any) -> bytes | None:
             began_s.append(talk.graph.node.get_clock().now().nanoseconds * 1e-9)
-            fault(message)
+            return fault(message)
 
         robot.change[source] = change
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from dfm_vla_ros.msg import TaskStatus
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 
 from dfm_vla_ros.nodes.images import Rgb
@@ -26,8 +27,13 @@ class Node:
     def __init__(self) -> None:
         self.callbacks: dict[str, Callable] = {}
 
-    def create_subscription(self, kind: type, topic: str, callback: Callable, _: object) -> None:
-        self.callbacks[topic] = callback
+    def create_subscription(
+        self, kind: type, topic: str, callback: Callable, _: object, raw: bool = False
+    ) -> None:
+        if not raw:
+            self.callbacks[topic] = callback
+            return
+        self.callbacks[topic] = lambda message: callback(serialize_message(message))
 
     def get_clock(self) -> SimpleNamespace:
         return SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=NOW_NS))
