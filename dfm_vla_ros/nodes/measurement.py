@@ -20,12 +20,12 @@ EPISODE_S = 20.0
 
 
 class NothingMeasured(DfmVlaError):
-    """No chunk was executed."""
+    """No chunk was accepted."""
 
 
 @dataclass
 class Latency:
-    """Times of the executed chunks.
+    """Times of the chunks that were accepted.
 
     Attributes:
         overheads: from image stamp to published trajectories less the policy call [s].
@@ -45,7 +45,7 @@ class Latency:
 
     @property
     def count(self) -> int:
-        """Number of executed chunks."""
+        """Number of accepted chunks."""
         return len(self.overheads)
 
     def overhead_s(self, percentile: float) -> float:
@@ -91,17 +91,17 @@ class _Ear:
 
     def _on_executor(self, status: ExecutorStatus) -> None:
         self.refused = status.refused
-        if not status.executed:
-            return
         seen_ns, sent_ns = (
             nanoseconds(status.observation_stamp),
             nanoseconds(status.published_stamp),
         )
-        total_s = (sent_ns - seen_ns) * 1e-9
-        self.overheads[status.executed] = total_s - status.inference_time
-        self.inferences[status.executed] = status.inference_time
+        if not sent_ns:
+            return  # no chunk was accepted yet
+        # Several statuses tell of one chunk; its publication names it.
+        self.overheads[sent_ns] = (sent_ns - seen_ns) * 1e-9 - status.inference_time
+        self.inferences[sent_ns] = status.inference_time
         if seen_ns in self._sent_ns:
-            self.executors[status.executed] = (sent_ns - self._sent_ns[seen_ns]) * 1e-9
+            self.executors[sent_ns] = (sent_ns - self._sent_ns[seen_ns]) * 1e-9
 
     def _on_task(self, status: TaskStatus) -> None:
         """Add up simulated and real time, not across a reset."""
@@ -116,7 +116,7 @@ def measure(client: GraphClient, task: str, seconds: float) -> Latency:
     """Run episodes of ``task`` for about ``seconds`` and return the latency of their chunks.
 
     Raises:
-        NothingMeasured: no chunk was executed.
+        NothingMeasured: no chunk was accepted.
     """
     ear = _Ear(client)
     end_s, seed = time.monotonic() + seconds, 1_000_000
@@ -126,7 +126,7 @@ def measure(client: GraphClient, task: str, seconds: float) -> Latency:
         client.execute(sentence, timeout_s, patience_s=10 * timeout_s)
         seed += 1
     if not ear.overheads:
-        raise NothingMeasured(f"no chunk was executed in {seconds:.0f} s; {ear.refused} refused")
+        raise NothingMeasured(f"no chunk was accepted in {seconds:.0f} s; {ear.refused} refused")
     return Latency(
         list(ear.overheads.values()),
         list(ear.executors.values()),
