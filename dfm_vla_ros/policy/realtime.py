@@ -48,6 +48,7 @@ class Tokenizer(Protocol):
     """What is needed of an action tokenizer."""
 
     horizon: int
+    per_step: bool
 
     def encode(self, targets: Array, reference: Array) -> NDArray[np.int64]:
         """Return tokens (H, D)."""
@@ -122,6 +123,8 @@ class Continuation:
             arrival_s: when the new chunk is expected to take over, on the same clock [s].
         """
         if self.mode != JoinMode.RTC or progress is None or progress.step_period_s <= 0:
+            return None
+        if not self._tokenizer.per_step:  # no token stands for the committed steps alone
             return None
         running = self._chunks.get((progress.goal_id, progress.chunk_id))
         phase = progress.at(observation_s)

@@ -13,6 +13,7 @@ from dfm_vla_ros.robot.chunks import JoinMode
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.progress import Progress
 from dfm_vla_ros.tokens.action import ActionTokenizer
+from dfm_vla_ros.tokens.dct import DctTokenizer
 
 HORIZON, JOINTS, PERIOD_S = 8, len(JOINT_NAMES), 0.1
 GRIPPERS = [6, 13]
@@ -163,6 +164,16 @@ def test_that_without_a_known_chunk_in_motion_or_in_another_mode_nothing_is_kept
     phase: float, progress: Progress | None, mode: JoinMode
 ) -> None:
     assert guided(chunk(0), phase, progress=progress, mode=mode) is None
+
+
+def test_that_tokens_that_are_not_of_one_step_each_commit_nothing() -> None:
+    running = chunk(0)
+    targets = tokenizer().decode(running.tokens, running.reference)
+    waves = DctTokenizer.fit(
+        targets[None], running.reference[None], JOINT_NAMES, (), PERIOD_S, coefficients=4
+    )
+    whole = Chunk(waves.encode(targets, running.reference), running.reference, 0.0, 1)
+    assert guided(whole, 2.0, known=waves) is None
 
 
 @pytest.mark.parametrize("t0", [0.0, 1.0, -0.5, float("nan")])
