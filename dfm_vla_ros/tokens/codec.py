@@ -163,4 +163,4 @@ def check_vocabulary(vocabulary_size: int, control_period_s: float) -> None:
 
 def digits(values: Array | float) -> Array:
     """Round to six significant digits, so that the file reads well."""
-    return np.vectorize(lambda value: float(f"{value:.6g}"))(values)
+    return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[np.float64])(values)
