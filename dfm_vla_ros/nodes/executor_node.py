@@ -8,8 +8,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter as Set
 from rclpy.serialization import deserialize_message
@@ -28,6 +26,7 @@ from dfm_vla_ros.nodes.episodes import EpisodeWatch
 from dfm_vla_ros.nodes.executor_parameters import (
     PARAMETERS,
     SPEED,
+    check_speed,
     check_values,
     make_executor,
 )
@@ -74,7 +73,7 @@ class ExecutorNode(ManagedNode):
         self._commanded = JointState()
         self._make_topics()
         self._make_timers()
-        self.add_on_set_parameters_callback(self._check_speed)
+        self.add_on_set_parameters_callback(check_speed)
         self.add_post_set_parameters_callback(self._set_speed)
         self._tell(always=True)
 
@@ -377,13 +376,6 @@ class ExecutorNode(ManagedNode):
             reports.output(self._arms.output, max(rate_hz, 0.0), gate),
             reports.stop(status, gate),
         ]
-
-    def _check_speed(self, given: list[Set]) -> SetParametersResult:
-        for parameter in given:
-            if parameter.name == SPEED.name and not np.isfinite(parameter.value):
-                reason = f"speed is {parameter.value}; allowed is {SPEED.bounds}"
-                return SetParametersResult(successful=False, reason=reason)
-        return SetParametersResult(successful=True)
 
     def _set_speed(self, given: list[Set]) -> None:
         for parameter in given:

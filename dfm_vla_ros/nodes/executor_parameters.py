@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.parameter import Parameter as Set
 
 from dfm_vla_ros.nodes import joint_states
 from dfm_vla_ros.nodes.joint_states import ArmNames
@@ -52,7 +56,7 @@ PARAMETERS = (
     Parameter("command_rate", 100.0, "[Hz] of commanded_joint_states", (1.0, 500.0)),
     SPEED,
     Parameter("publish_commands", True, "false: dry run, plans and reports, commands nothing"),
-    Parameter("minimum_distance", 0.0, "[m] between the arms; 0: no collision check", (0.0, 0.5)),
+    Parameter("minimum_distance", 0.01, "[m] between the arms; 0: no collision check", (0.0, 0.5)),
     Parameter("table_height", 0.0, "[m] of the table's top in base_link", (-2.0, 2.0)),
     Parameter("heartbeat_timeout", 0.0, "[s] of silence that stop the arms; 0: off", (0.0, 60.0)),
     Parameter("output", "trajectories", "trajectories, joined_trajectory or joint_states"),
@@ -75,6 +79,15 @@ def check_values(values: Mapping[str, Any]) -> None:
             f"parameter output: {values['output']!r} is none; give one of {', '.join(OUTPUTS)}"
         )
     ArmNames(values)
+
+
+def check_speed(given: Sequence[Set]) -> SetParametersResult:
+    """Refuse a speed that is no number: no range excludes it."""
+    for parameter in given:
+        if parameter.name == SPEED.name and not math.isfinite(parameter.value):
+            reason = f"speed is {parameter.value}; allowed is {SPEED.bounds}"
+            return SetParametersResult(successful=False, reason=reason)
+    return SetParametersResult(successful=True)
 
 
 def make_executor(values: Mapping[str, Any]) -> Executor:

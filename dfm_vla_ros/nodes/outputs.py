@@ -26,6 +26,8 @@ from dfm_vla_ros.robot.reference import Trajectory
 OUTPUTS = ("trajectories", "joined_trajectory", "joint_states")
 DELIVERY_S = 0.2
 """What the last message has to reach its subscribers before the publisher goes."""
+MARGIN_S = 0.01
+"""What a late trajectory still needs to its controller."""
 SETTLE_S = 1.0
 """A stream may go on so long after it was told to finish: no brake takes longer."""
 
@@ -91,7 +93,11 @@ class Trajectories:
 
     def follow(self, plan: Plan) -> None:
         """Publish all trajectories with one stamp."""
-        self._publish(_parts(plan, self._joined), plan.stamp_s)
+        parts, late_s = _parts(plan, self._joined), self._timeline.now_s() - plan.start_s
+        if late_s > 0:
+            after_s = self._timeline.now_s() - plan.stamp_s + MARGIN_S
+            parts = [_ahead(part, after_s) for part in parts]
+        self._publish(parts, plan.stamp_s)
         self._last = plan
 
     def leave(self, at_s: float) -> None:
@@ -119,6 +125,22 @@ class Trajectories:
 
 def _parts(plan: Plan, joined: bool) -> list[Trajectory]:
     return [plan.joined] if joined else [plan.trajectories[arm] for arm in ARMS]
+
+
+def _ahead(trajectory: Trajectory, after_s: float) -> Trajectory:
+    """Return the points later than ``after_s``, at least the last.
+
+    A controller runs from what it commands to the first point ahead without a step, but jumps onto
+    a segment that has begun.
+    """
+    first = min(int((trajectory.times_s <= after_s).sum()), len(trajectory.times_s) - 1)
+    velocities = trajectory.velocities
+    return Trajectory(
+        trajectory.joint_names,
+        trajectory.times_s[first:],
+        trajectory.positions[first:],
+        None if velocities is None else velocities[first:],
+    )
 
 
 def _end(trajectory: Trajectory) -> Trajectory:
@@ -153,7 +175,7 @@ class JointStateStream:
 
     def follow(self, plan: Plan) -> None:
         """Stream ``plan`` from its first point on, without a step."""
-        self._motion.follow(plan)
+        self._motion.follow(plan, self._timeline.now_s())
 
     def leave(self, at_s: float) -> None:
         """Fall silent at ``at_s`` and forget the motion."""
@@ -162,7 +184,7 @@ class JointStateStream:
     def finish(self, brake: Plan | None) -> None:
         """Stream until ``brake`` has ended, then stop."""
         if brake is not None:
-            self._motion.follow(brake)
+            self._motion.follow(brake, self._timeline.now_s())
             until_s = time.monotonic() + SETTLE_S
             while self._timeline.now_s() < brake.end_s and time.monotonic() < until_s:
                 time.sleep(1 / self.rate_hz)

@@ -63,7 +63,9 @@ def test_that_both_arms_go_to_one_controller(graph: Graph, robot: Simulated) -> 
     assert robot.counts() == [0, 0]
 
 
-@pytest.mark.parametrize("jump_s", [-10.0, -0.5, 100.0])
+@pytest.mark.parametrize(
+    "jump_s", [-10.0, *(pytest.param(s, marks=pytest.mark.slow) for s in (-0.5, 100.0))]
+)
 def test_that_a_jump_of_the_clock_brakes_and_waits_for_joint_states(
     graph: Graph, robot: Simulated, jump_s: float
 ) -> None:

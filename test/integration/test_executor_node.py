@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from probe import HOME, Graph
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.serialization import serialize_message
-from robot_stub import FIRST_JOINTS, FULL_S, HOLD_S, Stub, hold_limit_s, now_ns, unchanged
+from robot_stub import (
+    FIRST_JOINTS,
+    FULL_S,
+    HOLD_S,
+    STEP,
+    ZERO,
+    Stub,
+    hold_limit_s,
+    now_ns,
+    unchanged,
+)
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
@@ -31,7 +42,6 @@ def graph(start_graph: Callable[..., Graph], wide_checkpoint: Path) -> Graph:
         "executor_node",
         folder=wide_checkpoint,
         executor_node__maximum_joint_state_age=MAXIMUM_AGE_S,
-        executor_node__minimum_distance=0.01,
     )
 
 
@@ -89,17 +99,22 @@ def test_that_what_is_commanded_ends_where_the_chunk_ends(graph: Graph, robot: S
 
 BROKEN: list[tuple[dict[str, Any], int, str]] = [
     ({"tokenizer_hash": "beef"}, ExecutorStatus.UNKNOWN_TOKENIZER, "same checkpoint"),
-    ({"joint_names": JOINT_NAMES[::-1]}, ExecutorStatus.WRONG_JOINTS, "joint_names are"),
     ({"reference_positions": [np.nan] * 14}, ExecutorStatus.MALFORMED, "not finite"),
     ({"tokens": [64] * 112}, ExecutorStatus.MALFORMED, "token 64 is out of vocabulary"),
+    ({"reference_positions": HOME + 1.0}, ExecutorStatus.LIMIT_VIOLATED, "left_"),
+]
+MORE: list[tuple[dict[str, Any], int, str]] = [
+    ({"joint_names": JOINT_NAMES[::-1]}, ExecutorStatus.WRONG_JOINTS, "joint_names are"),
     ({"tokens": [1, 2, 3]}, ExecutorStatus.MALFORMED, "3 tokens, not 112"),
     ({"control_period": -1.0}, ExecutorStatus.MALFORMED, "control_period is -1.0"),
     ({"mode": 9}, ExecutorStatus.MALFORMED, "mode is 9"),
-    ({"reference_positions": HOME + 1.0}, ExecutorStatus.LIMIT_VIOLATED, "left_"),
 ]
 
 
-@pytest.mark.parametrize(("changes", "code", "message"), BROKEN)
+@pytest.mark.parametrize(
+    ("changes", "code", "message"),
+    [*BROKEN, *(pytest.param(*row, marks=pytest.mark.slow) for row in MORE)],
+)
 def test_that_a_broken_chunk_brakes_at_once_and_nothing_follows(
     graph: Graph, robot: Stub, changes: dict[str, Any], code: int, message: str
 ) -> None:
@@ -231,7 +246,7 @@ def not_finite(message: JointState) -> JointState:
     ("change", "text"),
     [
         (lambda message: None, "is the robot publishing"),
-        (missing, "lack right_gripper"),
+        pytest.param(missing, "lack right_gripper", marks=pytest.mark.slow),
         (not_finite, "left_joint4 is nan, not finite"),
     ],
 )
@@ -302,6 +317,23 @@ def test_that_diagnostics_tell_rates_latency_and_refusals(graph: Graph, robot: S
 def test_that_the_process_stays_small(graph: Graph) -> None:
     process = graph.children.members["executor_node"].process
     assert resident_mb(process.pid) < 200
+
+
+def test_that_a_chunk_towards_a_collision_is_refused_with_both_bodies(
+    graph: Graph, robot: Stub
+) -> None:
+    tokens = np.full((8, 14), ZERO)
+    tokens[:, [1, 8]] += np.minimum(STEP * np.arange(1, 9), 31)[:, None]  # the shoulders bow
+    for _ in range(6):
+        robot.until_state(ExecutorStatus.HOLDING)
+        before = robot.counts()
+        status = graph.send(robot.moving_chunk(tokens=tokens.ravel().tolist()))
+        if status.error_code != ExecutorStatus.OK:
+            break
+    assert status.error_code == ExecutorStatus.COLLISION, status.message
+    assert re.search(r"left_\w+ and (left_\w+|table) would come within", status.message)
+    robot.sentinel()
+    assert robot.counts() == [n + 1 for n in before]
 
 
 def test_that_a_motion_lasts_longer_than_a_brake(graph: Graph, robot: Stub) -> None:

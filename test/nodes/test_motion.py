@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "robot"))
 
 from robots import HOME, LIMITS, tokenizer
 
-from dfm_vla_ros.nodes.motion import Motion
+from dfm_vla_ros.nodes.motion import REJOIN_S, Motion
 from dfm_vla_ros.robot.executor import ChunkRefused, Executor, Request
 
 RATE_HZ = 200.0
@@ -66,7 +66,7 @@ def test_that_the_stream_keeps_limits_and_equals_the_executor(steps: list[tuple]
         except ChunkRefused:
             continue
         if plan is not None:
-            motion.follow(plan)
+            motion.follow(plan, now_s)
     stream(now_s + 12.0)
     check(samples, expected)
 
@@ -92,9 +92,37 @@ def test_that_nothing_is_commanded_before_the_first_plan_and_after_leaving() -> 
     executor, motion = Executor(tokenizer(), LIMITS), Motion()
     executor.measure(LIMITS.names, HOME, 1.0)
     assert motion.sample(1.0) is None
-    motion.follow(executor.receive(request(executor, 1, 1.0), 1.0))
+    motion.follow(executor.receive(request(executor, 1, 1.0), 1.0), 1.0)
     np.testing.assert_array_equal(motion.sample(1.0)[0], HOME)
     motion.leave(1.5)
     assert motion.sample(1.49) is not None
     assert motion.sample(1.5) is None
     assert motion.sample(1.2) is None
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 0.7), st.floats(0.0, 0.03))
+def test_that_a_plan_that_comes_late_is_joined_without_a_step(
+    seed: int, wait_s: float, late_s: float
+) -> None:
+    executor, motion, now_s = Executor(tokenizer(), LIMITS), Motion(), 100.0
+    executor.measure(LIMITS.names, HOME, now_s)
+    try:
+        motion.follow(executor.receive(request(executor, seed, now_s), now_s), now_s)
+        now_s += wait_s
+        executor.measure(LIMITS.names, HOME, now_s)
+        plan = executor.receive(request(executor, seed + 1, now_s), now_s)
+    except ChunkRefused:
+        return
+    at_s = plan.start_s + late_s
+    before = motion.sample(at_s - 1e-9)
+    motion.follow(plan, at_s)
+    after = motion.sample(at_s)
+    np.testing.assert_allclose(after[0], before[0], atol=1e-7)
+    np.testing.assert_allclose(after[1], before[1], atol=1e-5)
+    times = np.arange(at_s, at_s + 0.1, 1 / RATE_HZ)
+    velocities = np.array([motion.sample(t)[1] for t in times])
+    bends = np.abs(np.diff(velocities, axis=0)) * RATE_HZ
+    assert (bends <= 2 * LIMITS.acceleration).all(), "the way back is added to the plan"
+    end = motion.sample(at_s + REJOIN_S)
+    np.testing.assert_allclose(end[0], executor.sample(at_s + REJOIN_S)[0], atol=1e-9)
