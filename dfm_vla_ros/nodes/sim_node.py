@@ -115,6 +115,8 @@ class SimNode(Node):
     def _reset(self, task: str, seed: int) -> None:
         """Start an episode; the controllers hold where the arms now are."""
         self._twin.reset(task, seed)
+        # Later than all that was published before: whoever forgets what is older forgets all of it.
+        self._now_ns += 1
         self._reset_ns = self._now_ns
         home = self._twin.commanded
         self._controllers = {

@@ -15,7 +15,7 @@ from std_srvs.srv import Trigger
 from dfm_vla_ros.action import ExecuteInstruction
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.client import GraphClient
+from dfm_vla_ros.nodes.client import GraphClient, GraphSilent
 from dfm_vla_ros.nodes.processes import Children
 
 RECOVERY_S = 90.0
@@ -69,7 +69,7 @@ class Soak:
         """``parameters`` start a node that was killed again; ``seed`` makes the faults."""
         self._client, self._children, self._parameters = client, children, parameters
         self._task, self._random = task, random.Random(seed)
-        self.record = Record(lives=Counter(children.members))
+        self.record = Record(lives=Counter(list(children.members)))
         self._last: ExecutorStatus | None = None
         self._began_s = time.monotonic()
         node = client.node
@@ -190,7 +190,9 @@ class Soak:
         before = self.record.chunks["executed"]
         while self.record.chunks["executed"] == before:
             if time.monotonic() - began_s > RECOVERY_S:
-                self._client.until(lambda: False, 0.0, f"executed chunk after: {after}")
+                raise GraphSilent(
+                    f"no chunk was executed within {RECOVERY_S:.0f} s after: {after}"
+                )
             self._send()
             self._serve(SETTLE_S, until=lambda: self.record.chunks["executed"] > before)
         self._measure()

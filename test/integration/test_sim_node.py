@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
+from dfm_vla_ros.msg import TaskStatus
 from probe import HOME, Graph
 from sensor_msgs.msg import CameraInfo, Image
 from trajectory_msgs.msg import JointTrajectory
@@ -121,3 +122,22 @@ def test_that_a_reset_brings_the_arm_home(graph: Graph) -> None:
     graph.until(lambda: abs(joint1(graph) - 0.2) < 0.005, "the arm at its target")
     graph.client.reset("place_block", 7)
     graph.until(lambda: abs(joint1(graph)) < 1e-3, "the arm at home", timeout_s=0.5)
+
+
+def test_that_a_reset_is_stamped_later_than_every_joint_state_before_it(graph: Graph) -> None:
+    resets: list[int] = []
+
+    def note(status: TaskStatus) -> None:
+        if status.elapsed == 0.0:
+            resets.append(nanoseconds(status.header.stamp))
+
+    graph.node.create_subscription(TaskStatus, "task_status", note, qos.STATUS)
+    graph.measured.clear()
+    for seed in range(20, 30):
+        graph.client.reset("place_block", seed)
+    graph.until(lambda: len(graph.measured) > 20, "joint states")
+    stamps = [nanoseconds(message.header.stamp) for message in graph.measured]
+    assert len(resets) >= 5
+    # One joint state is published at each reset, with its very stamp; none before shares it.
+    assert all(stamps.count(reset) <= 1 for reset in resets)
+    assert len(set(stamps)) == len(stamps)
