@@ -115,7 +115,7 @@ class SimNode(Node):
     def _reset(self, task: str, seed: int) -> None:
         """Start an episode; the controllers hold where the arms now are."""
         self._twin.reset(task, seed)
-        # Later than all that was published before: whoever forgets what is older forgets all of it.
+        # Later than all that was published before, or somebody takes that for the new episode's.
         self._now_ns += 1
         self._reset_ns = self._now_ns
         home = self._twin.commanded
