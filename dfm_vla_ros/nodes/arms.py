@@ -26,6 +26,7 @@ class Arms:
         self.executor: Executor | None = None
         self.output: Output = Nothing()
         self._forget_s: float | None = None
+        self._moved = False
 
     def begin(self, output: Output, now_s: float) -> None:
         """Command through ``output``, from the next joint states on."""
@@ -34,7 +35,8 @@ class Arms:
 
     def finish(self) -> None:
         """Brake; the hold is the last message."""
-        self.output.finish(self._held())
+        commanded = None if self.executor is None else self.executor.sample(self._timeline.now_s())
+        self.output.finish(self._held(), None if commanded is None else commanded[0])
         self.output = Nothing()
 
     def brake(self) -> float:
@@ -59,6 +61,15 @@ class Arms:
         if self.executor is not None:
             self.executor.reset(since_s)
 
+    def moved(self, since_s: float) -> None:
+        """Somebody else put the arms elsewhere at ``since_s``: start anew from there.
+
+        A trajectory that was under way meanwhile ends as soon as it is known where they are.
+        """
+        self.output.leave(self._timeline.now_s())
+        self.reset(since_s)
+        self._moved = True
+
     def forget_at(self, rest_s: float) -> None:
         """Forget where the arms are once they have rested for a moment."""
         self._forget_s = max(rest_s + LAST_S, self._forget_s or rest_s)
@@ -69,7 +80,10 @@ class Arms:
         self.forget_at(rest_s)
 
     def tick(self, now_s: float) -> None:
-        """Forget if it is time."""
+        """Forget if it is time; after `moved` tell controllers to stay where the arms are."""
+        if self._moved and self.known:
+            self._moved = False
+            self.output.stay(self.executor.sample(now_s)[0])
         if self._forget_s is not None and now_s >= self._forget_s:
             self.reset(now_s)
 

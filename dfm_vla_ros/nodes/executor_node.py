@@ -314,8 +314,7 @@ class ExecutorNode(ManagedNode):
         if not self._episode.is_new(message.task, message.seed, message.elapsed):
             return
         now_s = self._timeline.now_s()
-        self._arms.output.leave(now_s)
-        self._arms.reset(min(now_s, self._timeline.seconds(message.header.stamp)))
+        self._arms.moved(min(now_s, self._timeline.seconds(message.header.stamp)))
 
     # What it says
 

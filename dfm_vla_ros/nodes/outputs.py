@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from rclpy.duration import Duration
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -19,9 +20,11 @@ from dfm_vla_ros.nodes.motion import Motion
 from dfm_vla_ros.nodes.ticker import Ticker
 from dfm_vla_ros.nodes.timeline import Timeline
 from dfm_vla_ros.nodes.trajectories import doubles, to_message
-from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS
+from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.plan import Plan
 from dfm_vla_ros.robot.reference import Trajectory
+
+Array = NDArray[np.float64]
 
 OUTPUTS = ("trajectories", "joined_trajectory", "joint_states")
 DELIVERY_S = 0.2
@@ -53,8 +56,11 @@ class Output(Protocol):
     def leave(self, at_s: float) -> None:
         """From ``at_s`` on publish nothing until the next plan."""
 
-    def finish(self, brake: Plan | None) -> None:
-        """Command ``brake``, or to stay if nothing moves, as the last message; then be gone."""
+    def stay(self, positions: Array) -> None:
+        """Command to stay at ``positions`` (D,) if anything was commanded before."""
+
+    def finish(self, brake: Plan | None, positions: Array | None = None) -> None:
+        """Command ``brake``, or to stay at ``positions``, as the last message; then be gone."""
 
 
 class Nothing:
@@ -70,7 +76,10 @@ class Nothing:
     def leave(self, at_s: float) -> None:
         """Do nothing."""
 
-    def finish(self, brake: Plan | None) -> None:
+    def stay(self, positions: Array) -> None:
+        """Do nothing."""
+
+    def finish(self, brake: Plan | None, positions: Array | None = None) -> None:
         """Do nothing."""
 
 
@@ -88,7 +97,6 @@ class Trajectories:
         self._publishers = [
             node.create_publisher(JointTrajectory, topic, qos.COMMAND) for topic in self.topics
         ]
-        self._last: Plan | None = None
         self.published = 0
 
     def follow(self, plan: Plan) -> None:
@@ -98,18 +106,25 @@ class Trajectories:
             after_s = self._timeline.now_s() - plan.stamp_s + MARGIN_S
             parts = [_ahead(part, after_s) for part in parts]
         self._publish(parts, plan.stamp_s)
-        self._last = plan
 
     def leave(self, at_s: float) -> None:
         """Do nothing: a trajectory ends by itself."""
 
-    def finish(self, brake: Plan | None) -> None:
+    def stay(self, positions: Array) -> None:
+        """Publish trajectories of one point: what controllers still follow ends."""
+        if self.published:
+            whole = Trajectory(
+                JOINT_NAMES, np.array([MARGIN_S]), positions[None], np.zeros((1, positions.size))
+            )
+            arms = [arm_part(whole, arm) for arm in ARMS]
+            self._publish([whole] if self._joined else arms, self._timeline.now_s())
+
+    def finish(self, brake: Plan | None, positions: Array | None = None) -> None:
         """Publish the last trajectories and wait until they have arrived."""
         if brake is not None:
             self.follow(brake)
-        elif self._last is not None:
-            staying = [_end(part) for part in _parts(self._last, self._joined)]
-            self._publish(staying, self._timeline.now_s())
+        elif positions is not None:
+            self.stay(positions)
         for publisher in self._publishers:
             publisher.wait_for_all_acked(Duration(seconds=DELIVERY_S))
             self._node.destroy_publisher(publisher)
@@ -143,10 +158,11 @@ def _ahead(trajectory: Trajectory, after_s: float) -> Trajectory:
     )
 
 
-def _end(trajectory: Trajectory) -> Trajectory:
-    """Return the trajectory that stays where ``trajectory`` ends."""
-    last = trajectory.positions[-1:]
-    return Trajectory(trajectory.joint_names, trajectory.times_s[:1], last, np.zeros_like(last))
+def arm_part(whole: Trajectory, arm: str) -> Trajectory:
+    """Return one arm's share of a trajectory of all joints."""
+    columns = [JOINT_NAMES.index(name) for name in ARM_JOINTS[arm]]
+    positions, velocities = whole.positions[:, columns], whole.velocities[:, columns]
+    return Trajectory(ARM_JOINTS[arm], whole.times_s, positions, velocities)
 
 
 class JointStateStream:
@@ -181,7 +197,10 @@ class JointStateStream:
         """Fall silent at ``at_s`` and forget the motion."""
         self._motion.leave(at_s)
 
-    def finish(self, brake: Plan | None) -> None:
+    def stay(self, positions: Array) -> None:
+        """Do nothing: no driver follows what is not streamed any more."""
+
+    def finish(self, brake: Plan | None, positions: Array | None = None) -> None:
         """Stream until ``brake`` has ended, then stop."""
         if brake is not None:
             self._motion.follow(brake, self._timeline.now_s())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
-from dfm_vla_ros.msg import ActionChunk, ExecutorStatus
+from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, TaskStatus
 from probe import HOME, Graph
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
@@ -29,6 +29,7 @@ from robot_stub import (
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.soak import resident_mb
 from dfm_vla_ros.nodes.trajectories import from_message
 from dfm_vla_ros.robot.joints import ARM_JOINTS, JOINT_NAMES
@@ -334,6 +335,24 @@ def test_that_a_chunk_towards_a_collision_is_refused_with_both_bodies(
     assert re.search(r"left_\w+ and (left_\w+|table) would come within", status.message)
     robot.sentinel()
     assert robot.counts() == [n + 1 for n in before]
+
+
+def test_that_a_twin_that_was_reset_in_mid_motion_is_told_to_stay_where_it_is(
+    graph: Graph, robot: Stub
+) -> None:
+    topic = graph.node.create_publisher(TaskStatus, "task_status", qos.STATUS)
+    graph.until(lambda: topic.get_subscription_count() >= 1, "the executor's ear")
+    topic.publish(TaskStatus(task="place_block", seed=1, elapsed=5.0))
+    robot.move()
+    reset = TaskStatus(task="place_block", seed=2)
+    reset.header.stamp = graph.node.get_clock().now().to_msg()
+    topic.publish(reset)
+    graph.until(lambda: len(graph.trajectories["left"][-1].points) == 1, "word to stay")
+    for arm, expected in (("left", HOME[:7]), ("right", HOME[7:])):
+        graph.until(lambda arm=arm: len(graph.trajectories[arm][-1].points) == 1, "word to stay")
+        assert list(graph.trajectories[arm][-1].points[0].positions) == pytest.approx(expected)
+    robot.sentinel()
+    assert list(graph.trajectories["left"][-1].points[0].positions) == pytest.approx(HOME[:7])
 
 
 def test_that_a_motion_lasts_longer_than_a_brake(graph: Graph, robot: Stub) -> None:
