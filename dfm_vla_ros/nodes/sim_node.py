@@ -23,6 +23,7 @@ from dfm_vla_ros.nodes.run import run
 from dfm_vla_ros.nodes.stamps import NANOSECONDS, from_nanoseconds, nanoseconds
 from dfm_vla_ros.nodes.trajectories import TrajectoryMalformed, doubles, from_message
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, CAMERAS, JOINT_NAMES
+from dfm_vla_ros.robot.reference import Trajectory
 from dfm_vla_ros.sim.controller import TrajectoryController
 from dfm_vla_ros.sim.errors import TrajectoryRefused
 from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
@@ -42,6 +43,10 @@ PARAMETERS = (
     Parameter("publish_clock", False, "publish /clock: the graph runs on simulated time"),
 )
 
+NEWS_S = 1.0
+"""Everybody has heard of a reset by then."""
+ELSEWHERE_RAD = 0.2
+"""No trajectory that begins at the commanded state has its first point further away."""
 TICK_S = 0.01
 TICK_NS = round(TICK_S * NANOSECONDS)
 MIMICS = tuple(f"{arm}_gripper_mimic" for arm in ARMS)
@@ -142,13 +147,28 @@ class SimNode(Node):
         if 0 < start_ns < self._reset_ns:
             return  # meant for the episode before
         try:
+            trajectory = from_message(message)
+            if start_ns and self._is_from_elsewhere(arm, trajectory):
+                self.get_logger().info(f"{arm} arm: a trajectory of the episode before, ignored")
+                return
             self._controllers[arm].receive(
-                from_message(message),
+                trajectory,
                 self._seconds(start_ns) if start_ns else self._seconds(self._now_ns),
                 self._seconds(self._now_ns),
             )
         except (TrajectoryRefused, TrajectoryMalformed) as error:
             self.get_logger().warning(f"{arm} arm refused a trajectory: {error}")
+
+    def _is_from_elsewhere(self, arm: str, trajectory: Trajectory) -> bool:
+        """Return whether it begins far from where the reset put the arm a moment ago.
+
+        Who sent it had not heard of the reset: stamps cannot tell, for they lie ahead.
+        """
+        now_s = self._seconds(self._now_ns)
+        if now_s > NEWS_S or trajectory.joint_names != ARM_JOINTS[arm]:
+            return False
+        at = self._controllers[arm].sample(now_s)[0]
+        return bool((np.abs(trajectory.positions[0] - at) > ELSEWHERE_RAD).any())
 
     def _seconds(self, ns: int) -> float:
         """Return seconds since the reset: small numbers keep their precision."""

@@ -124,6 +124,22 @@ def test_that_a_reset_brings_the_arm_home(graph: Graph) -> None:
     graph.until(lambda: abs(joint1(graph)) < 1e-3, "the arm at home", timeout_s=0.5)
 
 
+def test_that_what_was_meant_for_the_episode_before_moves_nothing(graph: Graph) -> None:
+    graph.client.reset("place_block", 7)
+    for first, until_reached in ((0.5, False), (0.01, True)):
+        points = np.stack([HOME[:7], HOME[:7]])
+        points[:, 0] = first, first + 0.1
+        times, rest = np.array([0.02, 0.3]), np.zeros((2, 7))
+        wanted = Trajectory(ARM_JOINTS["left"], times, points, rest)
+        graph.left.publish(to_message(wanted, graph.node.get_clock().now().to_msg()))
+        seen = len(graph.measured)
+        if until_reached:
+            graph.until(lambda: abs(joint1(graph) - 0.11) < 0.005, "the arm at its target")
+        else:
+            graph.until(lambda n=seen: len(graph.measured) > n + 30, "joint states")
+            assert abs(joint1(graph)) < 5e-3
+
+
 def test_that_a_reset_is_stamped_later_than_every_joint_state_before_it(graph: Graph) -> None:
     resets: list[int] = []
 
