@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -12,6 +13,9 @@ from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.chunk_maker import ChunkMaker
 from dfm_vla_ros.policy.policy import Policy
 
+MESSAGE_S = 0.2
+"""Between two statuses that differ in their message alone."""
+
 
 class StatusTopic:
     """Publishes PolicyStatus; latched."""
@@ -20,6 +24,7 @@ class StatusTopic:
         """Begin in the state INACTIVE."""
         self._node, self._chunks = node, chunks
         self._status = PolicyStatus(state=PolicyStatus.INACTIVE)
+        self._shown, self._published_s = "", 0.0
         self._topic = node.create_publisher(PolicyStatus, "~/status", qos.STATUS)
         node.create_timer(1.0, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -34,11 +39,12 @@ class StatusTopic:
         return self._status.message
 
     def set(self, state: int, message: str = "") -> None:
-        """Publish, if this is a change."""
+        """Publish a change: that of the state at once, that of an age not each time it grows."""
         status = self._status
-        changed = (status.state, status.message) != (state, message)
+        is_new = status.state != state
         status.state, status.message = state, message
-        if changed:
+        rested = time.monotonic() - self._published_s >= MESSAGE_S
+        if is_new or (message != self._shown and rested):
             self.publish()
 
     def name(self, policy: Policy | None) -> None:
@@ -56,3 +62,4 @@ class StatusTopic:
         times = list(self._chunks.times)
         status.inference_time_median = statistics.median(times) if times else 0.0
         self._topic.publish(status)
+        self._shown, self._published_s = status.message, time.monotonic()
