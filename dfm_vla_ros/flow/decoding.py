@@ -139,10 +139,22 @@ class Decoder(abc.ABC):
         """
 
     def settled(
-        self, before: Tensor, target: Tensor, prediction: Prediction, fixed: Committed | None
+        self,
+        before: Tensor,
+        target: Tensor,
+        prediction: Prediction,
+        fixed: Committed | None,
+        previous: Tensor | None = None,
     ) -> Tensor | None:
-        """Return (B, 1) bool, samples that need no further step; None never to stop early."""
+        """Return (B, 1) bool, samples that need no further step; None never to stop early.
+
+        ``previous`` is the target of the step before, None at the first.
+        """
         return None
+
+    def rest(self, before: Tensor, target: Tensor) -> Tensor:
+        """Return the tokens (B, N) that settled samples end with."""
+        return before
 
     def ask(
         self, denoiser: Denoiser, tokens: Tensor, step: Step, t: Tensor, prefix: Any
@@ -176,6 +188,7 @@ class Decoder(abc.ABC):
     ) -> Solution:
         record: list[TraceStep] = []
         done: Tensor | None = None
+        previous: Tensor | None = None
         times = torch.tensor([step.t for step in steps], device=tokens.device)
         times = times.unsqueeze(-1).expand(-1, tokens.shape[0])
         evaluations = 0
@@ -186,10 +199,14 @@ class Decoder(abc.ABC):
             tokens, target, rates = self.advance(before, prediction, step, noise.draw())
             if fixed is not None:
                 tokens = fixed.hold(tokens)
-            now = self.settled(before, target, prediction, fixed)
+            now = self.settled(before, target, prediction, fixed, previous)
+            previous = target
             if now is not None:
+                rest = self.rest(before, target)
+                tokens = torch.where(now, rest if fixed is None else fixed.hold(rest), tokens)
+                if done is not None:
+                    tokens = torch.where(done, before, tokens)
                 done = now if done is None else done | now
-                tokens = torch.where(done, before, tokens)
             if trace:
                 record.append(_record(step, before, tokens, target, rates, prediction))
             if done is not None and bool(done.all()):

@@ -46,6 +46,9 @@ class SolverConfig(Sharpening):
         time_grid: Rising times t_0..t_R in [0, 1] of the refinement (R + 1 of them; validation
             spreads over what is left up to 1). None: steps of 1 / (R + V), the paper's.
         early_stop: Stop a sample as soon as validation would leave it as it is.
+        early_stop_within: With ``early_stop``, for ordered tokens: stop as soon as no prediction
+            of x_1 moved by more than so many tokens since the step before, and end with it.
+            Predictions settle long before the tokens have followed them.
     """
 
     refinement_steps: int = 14
@@ -54,6 +57,7 @@ class SolverConfig(Sharpening):
     validation_target: Choice | None = None
     time_grid: Sequence[float] | None = None
     early_stop: bool = False
+    early_stop_within: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,8 +70,18 @@ class SolverConfig(Sharpening):
         check_choice("validation_target", self.validation)
         if self.early_stop and self.validation == "sample":
             raise FlowError("early_stop needs a validation that repeats itself, not 'sample'")
+        if self.early_stop_within is not None:
+            self._check_within(self.early_stop_within)
         if self.time_grid is not None:
             _check_grid(self.time_grid, self.refinement_steps)
+
+    def _check_within(self, tokens: int) -> None:
+        if tokens < 0 or not self.early_stop:
+            raise FlowError(f"early_stop_within is {tokens}; give 0 or more, with early_stop")
+        if self.target != self.validation:
+            raise FlowError(
+                "early_stop_within compares predictions; choose target and validation_target alike"
+            )
 
     @property
     def validation(self) -> Choice:
@@ -100,6 +114,8 @@ class Solver(Decoder):
         super().__init__(path, self.config)
         if "median" in (self.config.target, self.config.validation) and not path.ordered:
             raise FlowError("target 'median' needs ordered tokens; use 'argmax' or 'sample'")
+        if self.config.early_stop_within is not None and not path.ordered:
+            raise FlowError("early_stop_within needs ordered tokens; leave it out")
         self.steps = self._steps(self.config.refinement_grid())
 
     def begin(
@@ -141,17 +157,32 @@ class Solver(Decoder):
         return Advance(torch.where(jump, target, tokens), target, prediction.rates)
 
     def settled(
-        self, before: Tensor, target: Tensor, prediction: Prediction, fixed: Committed | None
+        self,
+        before: Tensor,
+        target: Tensor,
+        prediction: Prediction,
+        fixed: Committed | None,
+        previous: Tensor | None = None,
     ) -> Tensor | None:
-        """Return (B, 1) bool: samples that validation leaves as they are."""
+        """Return (B, 1) bool: samples that validation leaves, or whose prediction has settled."""
         if not self.config.early_stop:
             return None
+        within = self.config.early_stop_within
+        if within is not None:
+            if previous is None:
+                return None
+            same = (target - previous).abs() <= within
+            return (same if fixed is None else same | fixed.mask).all(-1, keepdim=True)
         if self.config.target != self.config.validation or prediction.rates is not None:
             target = choose(prediction.logits, self.config.validation)
         same = target == before
         if fixed is not None:
             same = same | fixed.mask
         return same.all(-1, keepdim=True)
+
+    def rest(self, before: Tensor, target: Tensor) -> Tensor:
+        """Return the tokens that settled samples end with: a fixed point, or the prediction."""
+        return before if self.config.early_stop_within is None else target
 
     def _steps(self, grid: list[float]) -> list[Step]:
         """Return the refinement steps between the grid's times, then validation."""

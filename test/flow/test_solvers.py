@@ -17,6 +17,7 @@ from dfm_vla_ros.flow import (
     decoding,
     per_position,
 )
+from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.flow.noise import Draw, Noise
 
 K, N = 16, 6
@@ -312,3 +313,51 @@ def test_that_median_refines_towards_the_middle_and_sample_towards_the_modes() -
     assert median.unique().tolist() == [3]
     seen = torch.bincount(sampled[:, 0], minlength=K)[[2, 3, 12]] / 2000
     torch.testing.assert_close(seen, torch.softmax(logits[[2, 3, 12]], 0), atol=0.05, rtol=0.0)
+
+
+def test_that_a_prediction_that_settles_within_so_many_tokens_ends_the_sample() -> None:
+    wobble = {0: 5, 1: 9, 2: 10, 3: 9}
+    calls = []
+
+    def denoise(tokens: torch.Tensor, t: torch.Tensor, prefix: object) -> torch.Tensor:
+        logits = torch.zeros(*tokens.shape, METRIC.vocabulary)
+        logits[..., wobble.get(len(calls), 9)] = 50.0
+        calls.append(tokens)
+        return logits
+
+    config = SolverConfig(14, 2, target="median", early_stop=True, early_stop_within=1)
+    solution = Solver(METRIC, config)(denoise, (2, 4), generators=[0, 1])
+    assert solution.evaluations == 3  # 5, 9, 10: the first step of at most one token
+    assert (solution.tokens == 10).all()
+
+
+def test_that_settling_keeps_committed_tokens_and_each_samples_own_answer() -> None:
+    def denoise(tokens: torch.Tensor, t: torch.Tensor, prefix: object) -> torch.Tensor:
+        calls.append(1)
+        logits = torch.zeros(*tokens.shape, METRIC.vocabulary)
+        logits[0, :, 3] = 50.0
+        logits[1, :, 3 + min(len(calls), 4) * 2] = 50.0
+        return logits
+
+    calls: list[int] = []
+    config = SolverConfig(14, 2, target="median", early_stop=True, early_stop_within=0)
+    committed = (torch.tensor([True, False, False, False]), torch.tensor([7, 0, 0, 0]))
+    solution = Solver(METRIC, config)(denoise, (2, 4), generators=[0, 1], committed=committed)
+    assert solution.tokens.tolist() == [[7, 3, 3, 3], [7, 11, 11, 11]]
+    assert solution.evaluations == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"early_stop_within": 1}, "give 0 or more, with early_stop"),
+        ({"early_stop": True, "early_stop_within": -1}, "early_stop_within is -1"),
+        (
+            {"early_stop": True, "early_stop_within": 1, "target": "sample"},
+            "choose target and validation_target alike",
+        ),
+    ],
+)
+def test_that_settling_refuses_settings_that_make_no_sense(settings: dict, message: str) -> None:
+    with pytest.raises(FlowError, match=message):
+        SolverConfig(**settings)
