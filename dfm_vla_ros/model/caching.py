@@ -105,6 +105,20 @@ class ChunkCache:
     filled: int = 0
     kept: Kept = field(default_factory=Kept)
 
+    def started(self, caching: Caching, validation_from: int | None) -> ChunkCache:
+        """Return this cache, ready for another chunk of the same shape."""
+        self.caching, self.validation_from = caching, validation_from
+        self.embedded = self.tokens = None
+        self.evaluations = self.filled = 0
+        return self
+
+    def border(self, tail: Tensor) -> None:
+        """Keep what of the prefix belongs to the block, in the same memory as before."""
+        if self.tail is not None and self.tail.shape == tail.shape:
+            self.tail.copy_(tail)
+        else:
+            self.tail = tail
+
     def due(self, tokens: Tensor) -> Tensor | None:
         """Count an evaluation of ``tokens`` (B, N).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.model.caching import ChunkCache
 from dfm_vla_ros.model.stack import Stack
+
+Extend = Callable[[Tensor, Tensor, ChunkCache], Tensor]
 
 
 class Incremental(nn.Module):
@@ -54,9 +57,18 @@ class Incremental(nn.Module):
         cache.filled = first + count
         return begin
 
-    def extended(self, embedded: Tensor, begin: int, cache: ChunkCache) -> Tensor:
-        """Return (B, n, width) of new positions ``begin`` + 0..n - 1 after the prefix."""
+    def extended(
+        self, embedded: Tensor, begin: int, cache: ChunkCache, extend: Extend | None = None
+    ) -> Tensor:
+        """Return (B, n, width) of new positions ``begin`` + 0..n - 1 after the prefix.
+
+        Args:
+            embedded: (B, n, width).
+            begin: first position after the prefix.
+            cache: of all before.
+            extend: instead of the stack's own.
+        """
         if cache.embedded is not None:
             raise FlowError("autoregressive decoding needs the prefix's cache; its mode is 'off'")
         positions = cache.length + begin + torch.arange(embedded.shape[1], device=embedded.device)
-        return self.stack.extend(embedded, positions, cache)
+        return (extend or self.stack.extend)(embedded, positions, cache)

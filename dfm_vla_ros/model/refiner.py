@@ -10,7 +10,7 @@ from transformers import LlamaConfig, LlamaModel
 
 from dfm_vla_ros.model.caching import Caching, ChunkCache
 from dfm_vla_ros.model.fsq import split_codes
-from dfm_vla_ros.model.incremental import Incremental
+from dfm_vla_ros.model.incremental import Extend, Incremental
 from dfm_vla_ros.model.ordinal import cosine_features
 
 
@@ -149,6 +149,7 @@ class Refiner(Incremental):
         prefix: Prefix,
         caching: Caching | None = None,
         validation_from: int | None = None,
+        into: ChunkCache | None = None,
     ) -> ChunkCache:
         """Return the keys and values of the prefix: they do not depend on the actions.
 
@@ -156,9 +157,11 @@ class Refiner(Incremental):
             prefix: of B samples.
             caching: what the evaluations of this chunk keep; default: the prefix.
             validation_from: number of the evaluation from which on nothing is reused.
+            into: cache of an earlier chunk that is done with.
         """
         embedded, room = self.embed_prefix(prefix), self.config.action_length
-        return self.stack.prefill(embedded, room, False, caching or Caching(), validation_from)
+        caching = caching or Caching()
+        return self.stack.prefill(embedded, room, False, caching, validation_from, into)
 
     @torch.no_grad()
     def denoise(self, tokens: Tensor, cache: ChunkCache) -> Tensor:
@@ -176,7 +179,14 @@ class Refiner(Incremental):
         return self.logits(self.stack.refresh(embedded, changed, cache))
 
     @torch.no_grad()
-    def next_logits(self, tokens: Tensor, first: int, count: int, cache: ChunkCache) -> Tensor:
+    def next_logits(
+        self,
+        tokens: Tensor,
+        first: int,
+        count: int,
+        cache: ChunkCache,
+        extend: Extend | None = None,
+    ) -> Tensor:
         """Return logits (B, count, K) of tokens first..first + count - 1 given those before.
 
         For a network that was trained causally over the actions: position g has the tokens of
@@ -192,7 +202,7 @@ class Refiner(Incremental):
         )
         begin = self.first_new(first, count, cache) // c.grouping
         embedded = self.embed_actions(shifted, begin, first // c.grouping + 1)
-        hidden = self.extended(embedded, begin, cache)
+        hidden = self.extended(embedded, begin, cache, extend)
         return self.logits(hidden[:, -1:])
 
     def forward(self, prefix: Prefix, tokens: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ class Stack:
         causal: bool,
         caching: Caching,
         validation_from: int | None = None,
+        into: ChunkCache | None = None,
+        positions: Tensor | None = None,
     ) -> ChunkCache:
         """Return the cache of a prefix that sees itself alone.
 
@@ -48,12 +50,19 @@ class Stack:
             causal: whether a position sees only those before it.
             caching: what to keep.
             validation_from: see `ChunkCache`.
+            into: cache of an earlier chunk, whose memory is used again if it fits.
+            positions: (P + room,) for the rotary embedding; default: 0, 1, 2, ...
         """
         batch, length, _ = embedded.shape
-        cosine, sine = self._rotation(embedded, length + room)
         shape = (batch, self.groups, length + room, self.head)
-        keys, values = ([embedded.new_zeros(shape) for _ in self.layers] for _ in range(2))
-        cache = ChunkCache(caching, validation_from, keys, values, length, cosine, sine)
+        if into is not None and into.keys[0].shape == shape and into.length == length:
+            cache = into.started(caching, validation_from)
+        else:
+            if positions is None:
+                positions = torch.arange(length + room, device=embedded.device)
+            cosine, sine = self._rotation(embedded, positions)
+            keys, values = ([embedded.new_zeros(shape) for _ in self.layers] for _ in range(2))
+            cache = ChunkCache(caching, validation_from, keys, values, length, cosine, sine)
         if caching.mode == "off":
             cache.embedded = embedded
         else:
@@ -172,9 +181,8 @@ class Stack:
             hidden = self._finish(number, hidden, seen)
         return self._normed(self.norm, hidden)
 
-    def _rotation(self, like: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        positions = torch.arange(length, device=like.device)[None]
-        cosine, sine = self.rotary(like, positions)
+    def _rotation(self, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        cosine, sine = self.rotary(like, positions[None])
         sine = sine[0].clone()
         sine[:, : self.head // 2].neg_()
         return cosine[0], sine

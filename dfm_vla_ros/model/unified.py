@@ -17,7 +17,7 @@ from torch.nn.functional import linear, pad
 from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.model.backbones import UnifiedConfig, make_backbone
 from dfm_vla_ros.model.caching import Caching, ChunkCache
-from dfm_vla_ros.model.incremental import Incremental
+from dfm_vla_ros.model.incremental import Extend, Incremental
 
 
 class UnifiedRefiner(Incremental):
@@ -102,7 +102,11 @@ class UnifiedRefiner(Incremental):
 
     @torch.no_grad()
     def prefill(
-        self, ids: Tensor, caching: Caching | None = None, validation_from: int | None = None
+        self,
+        ids: Tensor,
+        caching: Caching | None = None,
+        validation_from: int | None = None,
+        into: ChunkCache | None = None,
     ) -> ChunkCache:
         """Return keys and values of the prefix ``ids`` (B, P): they do not depend on the actions.
 
@@ -111,6 +115,7 @@ class UnifiedRefiner(Incremental):
             caching: what the evaluations of this chunk keep; default: the prefix. With full
                 attention there is nothing to keep, whatever it says.
             validation_from: number of the evaluation from which on nothing is reused.
+            into: cache of an earlier chunk that is done with.
         """
         prefix, tail = self._border(ids)
         caching = caching or Caching()
@@ -118,9 +123,9 @@ class UnifiedRefiner(Incremental):
             caching = Caching("off")
         causal = self.config.attention == "causal"
         cache = self.stack.prefill(
-            self.embed(prefix), self._block_length(), causal, caching, validation_from
+            self.embed(prefix), self._block_length(), causal, caching, validation_from, into
         )
-        cache.tail = self.embed(tail)
+        cache.border(self.embed(tail))
         return cache
 
     @torch.no_grad()
@@ -150,7 +155,14 @@ class UnifiedRefiner(Incremental):
         return self.stack.refresh(block, changed, cache)
 
     @torch.no_grad()
-    def next_logits(self, tokens: Tensor, first: int, count: int, cache: ChunkCache) -> Tensor:
+    def next_logits(
+        self,
+        tokens: Tensor,
+        first: int,
+        count: int,
+        cache: ChunkCache,
+        extend: Extend | None = None,
+    ) -> Tensor:
         """Return logits (B, 1, K) of token ``first`` given those before: the model as it was.
 
         Raises:
@@ -162,7 +174,7 @@ class UnifiedRefiner(Incremental):
         self.check_group(first, count, 1)
         begin = self.first_new(first, count, cache)
         block = torch.cat([cache.tail, self.embed(self.ids[tokens[:, :first]])], dim=1)
-        hidden = self.extended(block[:, begin:], begin, cache)
+        hidden = self.extended(block[:, begin:], begin, cache, extend)
         return self.logits(hidden[:, -1:])
 
     def forward(self, ids: Tensor, tokens: Tensor) -> Tensor:
