@@ -18,6 +18,7 @@ from dfm_vla_ros.flow.distances import OrderedDistance
 from dfm_vla_ros.flow.paths import MetricPath, MixturePath
 from dfm_vla_ros.flow.paths import Path as FlowPath
 from dfm_vla_ros.flow.schedules import MetricSchedule
+from dfm_vla_ros.flow.solvers import SolverConfig
 from dfm_vla_ros.model.weights import CheckpointError
 
 CONFIG = "config.json"
@@ -52,11 +53,24 @@ class PathConfig:
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """How a chunk is refined unless the caller says otherwise."""
+    """How a chunk is refined unless the caller says otherwise.
+
+    Attributes:
+        refinement_steps: along the path.
+        validation_steps: closing ones.
+        target: how tokens are taken from the posterior.
+        early_stop_within: end once no prediction moved by more tokens than this; None: never.
+    """
 
     refinement_steps: int = 14
     validation_steps: int = 2
     target: str = "median"
+    early_stop_within: int | None = None
+
+    def solver(self) -> SolverConfig:
+        """Return these settings as the solver's."""
+        early = self.early_stop_within is not None
+        return SolverConfig(**asdict(self), early_stop=early)
 
 
 def read_content(folder: Path) -> dict[str, Any]:

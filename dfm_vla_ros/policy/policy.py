@@ -3,49 +3,52 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.flow.solvers import Solver, SolverConfig
-from dfm_vla_ros.model.checkpoint import Checkpoint, DecoderConfig, folder_hash
-from dfm_vla_ros.model.refiner import Prefix
+from dfm_vla_ros.flow.solvers import Solver
+from dfm_vla_ros.model.caching import Caching
+from dfm_vla_ros.model.engine import Engine
+from dfm_vla_ros.model.folder import DecoderConfig, folder_hash
+from dfm_vla_ros.model.loading import AnyCheckpoint, load_checkpoint
+from dfm_vla_ros.model.observation import ObservationError, square
+from dfm_vla_ros.model.unified_checkpoint import Precision
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
-from dfm_vla_ros.tokens.action import ActionTokenizer
+from dfm_vla_ros.tokens.codec import ActionCodec
 
-
-class ObservationError(DfmVlaError):
-    """An observation that the policy cannot use."""
+__all__ = ["ObservationError", "Policy", "square"]
 
 
 class Policy:
-    """A checkpoint, ready to act.
+    """A checkpoint of either kind, ready to act.
 
     ``act`` is not thread-safe: call it from one thread.
     """
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: AnyCheckpoint,
         checkpoint_hash: str = "",
         decoder: DecoderConfig | None = None,
         device: str = "cpu",
+        caching: Caching | None = None,
     ) -> None:
-        """Use ``checkpoint`` with its own decoder settings unless ``decoder`` is given."""
+        """Use ``checkpoint`` with its own decoder settings unless ``decoder`` is given.
+
+        ``caching`` says what the evaluations of a chunk keep; default: the prefix, exactly.
+        """
         self._checkpoint = checkpoint
         self._device = torch.device(device)
         self.checkpoint_hash = checkpoint_hash
         self.decoder = decoder or checkpoint.config.decoder
-        path = checkpoint.config.path.build(checkpoint.config.refiner.action_vocabulary)
-        self._solver = Solver(path.to(self._device), SolverConfig(**asdict(self.decoder)))
-        self._text = lru_cache(maxsize=32)(checkpoint.text.encode)
+        path = checkpoint.config.path.build(checkpoint.action.vocabulary_size)
+        self._solver = Solver(path.to(self._device), self.decoder.solver())
+        self._engine = Engine(checkpoint.refiner, caching)
 
     @classmethod
     def load(
@@ -55,6 +58,8 @@ class Policy:
         threads: int = 1,
         refinement_steps: int | None = None,
         validation_steps: int | None = None,
+        caching: Caching | None = None,
+        precision: Precision | None = None,
     ) -> Policy:
         """Load a checkpoint folder.
 
@@ -64,19 +69,21 @@ class Policy:
             threads: CPU threads of torch; more than one collapses on busy cores.
             refinement_steps: instead of the checkpoint's.
             validation_steps: instead of the checkpoint's.
+            caching: what the evaluations of a chunk keep; default: the prefix.
+            precision: of a unified checkpoint's language model; None: as in the file.
 
         Raises:
             CheckpointError, TokenizerError: the folder is incomplete or not of one piece.
         """
         torch.set_num_threads(threads)
-        checkpoint = Checkpoint.load(Path(folder), device)
+        checkpoint = load_checkpoint(folder, device, precision)
         given = {"refinement_steps": refinement_steps, "validation_steps": validation_steps}
         changed = {key: value for key, value in given.items() if value is not None}
         decoder = replace(checkpoint.config.decoder, **changed)
-        return cls(checkpoint, folder_hash(Path(folder)), decoder, device)
+        return cls(checkpoint, folder_hash(Path(folder)), decoder, device, caching)
 
     @property
-    def tokenizer(self) -> ActionTokenizer:
+    def tokenizer(self) -> ActionCodec:
         """The action tokenizer: decodes the tokens of a chunk."""
         return self._checkpoint.action
 
@@ -87,8 +94,8 @@ class Policy:
 
     @property
     def image_size(self) -> int:
-        """Side of the square images that the network sees [px]; others are resized."""
-        return self._checkpoint.config.image_tokenizer.image_size
+        """Longest side of the images that the network sees [px]; others are resized."""
+        return max(max(size) for size in self._checkpoint.image_sizes.values())
 
     @property
     def horizon(self) -> int:
@@ -121,8 +128,8 @@ class Policy:
         return dict(self._checkpoint.config.tasks)
 
     def check_instruction(self, instruction: str) -> None:
-        """Raise TokenizerError if no word of ``instruction`` is known."""
-        self._text(instruction)
+        """Raise TokenizerError if ``instruction`` says nothing that is known."""
+        self._checkpoint.text.encode(instruction)
 
     @torch.inference_mode()
     def act(
@@ -142,17 +149,22 @@ class Policy:
             FlowError: the guidance's t0 leaves no step.
         """
         began = time.perf_counter()
-        cache = self._checkpoint.refiner.prefill(self._prefix(observation))
-        count = self.horizon * len(self.tokenizer.joint_names)
-        solution = self._solver(
-            lambda tokens, _t, prefix: self._checkpoint.refiner.denoise(tokens, prefix),
-            shape=(1, count),
-            prefix=cache,
-            generators=[seed],
-            committed=self._committed(guidance),
-            start=self._start(guidance),
+        prefix = self._checkpoint.encode_prefix(
+            observation.instruction,
+            observation.images,
+            observation.positions,
+            observation.commanded,
         )
-        tokens = solution.tokens.cpu().numpy().reshape(self.horizon, -1)
+        committed, start = self._committed(guidance), self._start(guidance)
+        solution = self._solver(
+            lambda tokens, _t, cache: self._engine.denoise(tokens, cache),
+            shape=(1, self.tokenizer.token_count),
+            prefix=self._engine.prefill(prefix, self._refinements(start)),
+            generators=[seed],
+            committed=committed,
+            start=start,
+        )
+        tokens = solution.tokens.cpu().numpy().reshape(self.tokenizer.token_shape)
         reference = np.array(observation.commanded, dtype=np.float64)
         return Chunk(
             tokens,
@@ -162,10 +174,21 @@ class Policy:
             guidance.committed_steps if guidance else 0,
         )
 
+    def _refinements(self, start: tuple[Tensor, float] | None) -> int:
+        """Return the evaluations before validation begins."""
+        if start is None:
+            return self.refinement_steps
+        return sum(time > start[1] for time in self._solver.config.refinement_grid())
+
     def _committed(self, guidance: Guidance | None) -> tuple[Tensor, Tensor] | None:
         """Return mask and tokens (N,) to hold."""
         if guidance is None:
             return None
+        if not self.tokenizer.per_step:
+            raise ObservationError(
+                f"guidance is given, but a token of kind {self.tokenizer.kind!r} belongs to no "
+                "step: join chunks in another mode than rtc"
+            )
         expected = (self.horizon, len(self.tokenizer.joint_names))
         for name in ("committed", "tokens"):
             shape = np.shape(getattr(guidance, name))
@@ -181,45 +204,5 @@ class Policy:
             return None
         return self._row(guidance.tokens.reshape(-1)), guidance.start_t0
 
-    def _prefix(self, observation: Observation) -> Prefix:
-        config = self._checkpoint.config
-        missing = [camera for camera in config.cameras if camera not in observation.images]
-        if missing:
-            raise ObservationError(f"no image of camera {missing[0]}; needed: {config.cameras}")
-        views = [square(observation.images[camera], self.image_size) for camera in config.cameras]
-        images = torch.from_numpy(np.stack(views)).to(self._device)
-        codes = self._checkpoint.image_tokenizer.encode(images)[None]
-        return Prefix(
-            self._row(self._text(observation.instruction)), codes, self._joints(observation)
-        )
-
-    def _joints(self, observation: Observation) -> Tensor:
-        expected = (len(self.tokenizer.joint_names),)
-        for name in ("positions", "commanded"):
-            shape = np.shape(getattr(observation, name))
-            if shape != expected:
-                raise ObservationError(f"{name} have shape {shape}, expected {expected}")
-        encode = self._checkpoint.proprioception.encode
-        return self._row(
-            np.concatenate([encode(observation.positions), encode(observation.commanded)])
-        )
-
     def _row(self, tokens: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(tokens)[None].to(self._device)
-
-
-def square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return the centre square of ``image`` (H, W, 3) uint8, resized to (size, size, 3).
-
-    Raises:
-        ObservationError: another type or shape.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ObservationError(
-            f"image is {image.dtype} {image.shape}, expected uint8 (H, W, 3): convert it to RGB"
-        )
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    cut = image[top : top + side, left : left + side]
-    return cut if side == size else cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA)
