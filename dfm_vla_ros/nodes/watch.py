@@ -148,8 +148,8 @@ class Watch:
             return ""
         return (
             f"{JOINT_NAMES[joint]} is {error[joint]:.2f} rad from its command, allowed is "
-            f"{self._settings.tracking_rad} rad: does the robot follow? If it was moved, deactivate "
-            "and activate executor_node"
+            f"{self._settings.tracking_rad} rad: does the robot follow? If it was moved, "
+            "deactivate and activate executor_node"
         )
 
     def observation(self, instruction: str) -> Observation:
