@@ -89,6 +89,8 @@ class ChunkCache:
         evaluations: done so far.
         filled: action tokens whose successors are in the cache, in autoregressive decoding.
         kept: of the last evaluation, in mode ``adaptive``.
+        computed: positions of all layers computed so far, in mode ``adaptive``.
+        asked: positions of all layers, reused ones included.
     """
 
     caching: Caching
@@ -104,12 +106,19 @@ class ChunkCache:
     evaluations: int = 0
     filled: int = 0
     kept: Kept = field(default_factory=Kept)
+    computed: int = 0
+    asked: int = 0
+
+    def tally(self, computed: int, asked: int) -> None:
+        """Count the positions that a layer computed of those it was asked for."""
+        self.computed += computed
+        self.asked += asked
 
     def started(self, caching: Caching, validation_from: int | None) -> ChunkCache:
         """Return this cache, ready for another chunk of the same shape."""
         self.caching, self.validation_from = caching, validation_from
         self.embedded = self.tokens = None
-        self.evaluations = self.filled = 0
+        self.evaluations = self.filled = self.computed = self.asked = 0
         return self
 
     def border(self, tail: Tensor) -> None:

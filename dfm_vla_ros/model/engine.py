@@ -66,6 +66,12 @@ class Engine:
         self._cache: ChunkCache | None = None
         self._steps: dict[str, Graph] = {}
 
+    @property
+    def computed_share(self) -> float:
+        """Share of the action positions that the last chunk computed, 1 without reuse."""
+        cache = self._cache
+        return cache.computed / cache.asked if cache is not None and cache.asked else 1.0
+
     def prefill(self, prefix: Any, validation_from: int | None = None) -> ChunkCache:
         """Return the cache of a new chunk; that of the last one is overwritten."""
         before = self._cache

@@ -174,11 +174,11 @@ def ceiling(network: Network, device: str) -> Ceiling:
     """Measure what memory and matrix units can do, and what that makes of the network's work."""
     refiner = network.refiner
     prefix = refiner.prefill(network.prefix(refiner)).length
+    peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
     weight = next(refiner.layers.layers.parameters())
     read_s, matrix_s = _reading_s(weight, device), _product_s(weight, device)
     weights = sum(p.numel() for p in refiner.layers.layers.parameters())
     operations = 2.0 * weights * prefix + _attention_operations(refiner, prefix)
-    peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
     return Ceiling(
         1e-9 / read_s,
         1e-12 / matrix_s,

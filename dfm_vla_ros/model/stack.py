@@ -106,6 +106,7 @@ class Stack:
             if keep:
                 cache.kept.values.append(v.flatten(2).clone())
                 cache.kept.added.append(after - hidden)
+                cache.tally(hidden.shape[1], hidden.shape[1])
             hidden = after
         return self._normed(self.norm, hidden)
 
@@ -132,6 +133,7 @@ class Stack:
             score = torch.cosine_similarity(v.float(), kept.float(), dim=-1)
             score = score.masked_fill(changed, -2.0)
             number_due = min(cache.caching.count(score, most), count)
+            cache.tally(number_due, count)
             if number_due == 0:
                 hidden = hidden + added
                 continue

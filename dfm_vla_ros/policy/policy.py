@@ -127,6 +127,11 @@ class Policy:
         """Task -> sentence of the demonstrations that the checkpoint was trained on."""
         return dict(self._checkpoint.config.tasks)
 
+    @property
+    def computed_share(self) -> float:
+        """Share of the action positions that the last chunk computed, 1 without reuse."""
+        return self._engine.computed_share
+
     def check_instruction(self, instruction: str) -> None:
         """Raise TokenizerError if ``instruction`` says nothing that is known."""
         self._checkpoint.text.encode(instruction)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,24 @@ def test_that_a_captured_step_predicts_as_the_network_does() -> None:
         expected = refiner.next_logits(nothing, first, 1, plain)
         found = engine.next_logits(nothing, first, 1, cache)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_that_ten_thousand_chunks_take_no_more_memory_than_a_thousand() -> None:
+    torch.set_num_threads(1)
+    engine = Engine(unified(), Caching("adaptive", 0.3))
+    tokens, seen = action_tokens(2, batch=1), {}
+    ids = [prefix_ids(batch=1, seed=seed) for seed in range(4)]
+    with torch.inference_mode():
+        for chunk in range(10_001):
+            cache = engine.prefill(ids[chunk % 4])
+            for row in tokens:
+                engine.denoise(row, cache)
+            if chunk in (1000, 10_000):
+                seen[chunk] = _resident_bytes()
+    assert seen[10_000] < seen[1000] + 4e6, seen
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -12,6 +12,7 @@ from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.model.backbones import BackboneError, UnifiedConfig, make_backbone
 from dfm_vla_ros.model.caching import Caching
 from dfm_vla_ros.model.unified import UnifiedRefiner
+from dfm_vla_ros.model.vision import Emu3ImageTokenizer, Emu3VisionConfig
 
 KINDS = [
     (architecture, attention, shift)
@@ -159,6 +160,24 @@ def test_that_univlas_model_has_eight_and_a_half_billion_weights() -> None:
     assert sum(p.numel() for p in backbone.parameters()) == expected == 8_492_011_520
     assert "model.layers.31.self_attn.k_proj.weight" in backbone.state_dict()
     assert backbone.lm_head.weight.shape == (184_622, 4096)
+
+
+@pytest.mark.parametrize(("bytes_a_weight", "most_gb"), [(2, 17.0), (1, 10.0)])
+def test_that_univlas_policy_fits_20_gb_in_bf16_and_a_16_gb_card_in_8_bits(
+    bytes_a_weight: int, most_gb: float
+) -> None:
+    with torch.device("meta"):
+        refiner = UnifiedRefiner(UnifiedConfig(), range(1025), 70, 151646)
+        vision = Emu3ImageTokenizer(Emu3VisionConfig())
+    vision.forget_decoder()
+    refiner.keep_rows(torch.empty(1025, 4096, device="meta"))
+    layers = sum(p.numel() for p in refiner.layers.layers.parameters())
+    rest = sum(p.numel() for p in refiner.parameters()) - layers + 1025 * 4096
+    cache = 2 * 32 * 8 * 128 * (1250 + 71)
+    image = 4 * sum(p.numel() for p in vision.parameters())
+    needed = bytes_a_weight * layers + 2 * (rest + cache) + image
+    assert needed < 1e9 * most_gb
+    assert needed > 0.9e9 * most_gb
 
 
 def test_that_wrong_switches_and_sizes_are_refused() -> None:
