@@ -44,11 +44,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the episodes, print a line for each and a table at the end."""
-    from dfm_vla_ros.model.checkpoint import Checkpoint, folder_hash
+    from dfm_vla_ros.model.folder import folder_hash
+    from dfm_vla_ros.model.loading import load_checkpoint
     from dfm_vla_ros.resources import resource_path
 
     options.checkpoint = options.checkpoint or resource_path("checkpoints/default")
-    config = Checkpoint.load(options.checkpoint).config
+    config = load_checkpoint(options.checkpoint).config
     tasks = list(config.tasks) if options.task == "all" else [options.task]
     rows = [_run_task(options, task) for task in tasks]
     if options.json:
