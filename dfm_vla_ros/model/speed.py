@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean
 from typing import Any
@@ -86,7 +86,7 @@ class Case:
     name: str
     decoder: Decoder
     engine: Engine
-    prefix: Any
+    prefixes: Sequence[Any]
     tokens: int
     validation_from: int | None = None
     step_s: float = math.inf
@@ -96,8 +96,9 @@ class Case:
     def run(self, seed: int) -> None:
         """Decode one chunk."""
         device = str(self.decoder.path.device)
+        prefix = self.prefixes[seed % len(self.prefixes)]
         began = _now(device)
-        cache = self.engine.prefill(self.prefix, self.validation_from)
+        cache = self.engine.prefill(prefix, self.validation_from)
         ready = _now(device)
         denoiser: Any = _Asked(self.engine)
         if isinstance(self.decoder, Autoregressive):
@@ -137,14 +138,15 @@ def cases(network: Network, device: str, adaptive: Caching) -> list[Case]:
     early = Solver(metric, SolverConfig(REFINEMENT, VALIDATION, target="median", **stop))
     masked = Masked(MaskedPath(VOCABULARY).to(device), MaskedConfig(steps=STEPS))
     next_token = Autoregressive(MixturePath(VOCABULARY).to(device))
-    prefix, causal = (network.prefix(part) for part in (network.refiner, network.causal))
     off, kept = Caching("off"), Caching("prefix")
 
     def case(name: str, decoder: Decoder, caching: Caching, last: int | None = None) -> Case:
-        return Case(name, decoder, Engine(network.refiner, caching), prefix, network.tokens, last)
+        return Case(
+            name, decoder, Engine(network.refiner, caching), network.prefixes, network.tokens, last
+        )
 
     return [
-        Case("ar", next_token, Engine(network.causal, kept), causal, network.tokens),
+        Case("ar", next_token, Engine(network.causal, kept), network.prefixes, network.tokens),
         case("masked", masked, off),
         case("masked+cache", masked, kept),
         case("dfm", flow, off),
@@ -173,7 +175,7 @@ def measure(network: Network, device: str, repeats: int, adaptive: Caching) -> l
 def ceiling(network: Network, device: str) -> Ceiling:
     """Measure what memory and matrix units can do, and what that makes of the network's work."""
     refiner = network.refiner
-    prefix = refiner.prefill(network.prefix(refiner)).length
+    prefix = refiner.prefill(network.prefixes[0]).length
     peak = torch.cuda.max_memory_allocated() / 1e9 if device == "cuda" else 0.0
     weight = next(refiner.layers.layers.parameters())
     read_s, matrix_s = _reading_s(weight, device), _product_s(weight, device)

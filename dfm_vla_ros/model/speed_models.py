@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,14 +36,14 @@ class Network:
         name: of the model.
         refiner: for the flow and for masked diffusion.
         causal: for autoregression: the same layers.
-        prefix: makes what ``refiner.prefill`` takes, of the length wanted.
+        prefixes: what ``prefill`` takes, one or several, used in turns.
         tokens: of a chunk.
     """
 
     name: str
     refiner: Incremental
     causal: Incremental
-    prefix: Callable[[Incremental], Any]
+    prefixes: Sequence[Any]
     tokens: int = TOKENS
 
 
@@ -53,7 +53,7 @@ def make(name: str, device: str, prefix: int) -> Network:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     refiner = random_unified(SIZES[name], device, dtype)
     ids = torch.randint(0, 1024, (1, prefix), device=device)
-    return Network(name, refiner, refiner, lambda _: ids)
+    return Network(name, refiner, refiner, [ids])
 
 
 class Lengthened(Refiner):
@@ -89,14 +89,18 @@ class Lengthened(Refiner):
 
 
 def small(
-    checkpoint: Checkpoint, device: str, prefix: Prefix, length: int, a_step: bool = True
+    checkpoint: Checkpoint,
+    device: str,
+    prefixes: Sequence[Prefix],
+    length: int,
+    a_step: bool = True,
 ) -> Network:
     """Return the shipped network at a prefix of ``length`` positions and 70 tokens.
 
     Args:
         checkpoint: the shipped one.
         device: "cpu" or "cuda".
-        prefix: of an observation.
+        prefixes: of observations.
         length: positions that it is repeated to.
         a_step: whether the refiner has, as the shipped one, a position for each step of 14 joints,
             or one for each token, with a random embedding. A causal network that is to predict a
@@ -109,15 +113,15 @@ def small(
     )
     refiner.length = causal.length = length
     name = "small" if a_step else "small, a position a token"
-    return Network(name, refiner, causal, lambda _: prefix)
+    return Network(name, refiner, causal, prefixes)
 
 
-def shipped(checkpoint: Checkpoint, device: str, prefix: Prefix) -> Network:
-    """Return the checkpoint as it is, for the ``prefix`` of an observation."""
+def shipped(checkpoint: Checkpoint, device: str, prefixes: Sequence[Prefix]) -> Network:
+    """Return the checkpoint as it is, for the ``prefixes`` of observations."""
     sizes = replace(checkpoint.config.refiner, grouping=1)
     causal = _with_shipped_weights(Refiner(sizes), checkpoint, device)
     tokens = sizes.horizon * sizes.action_dim
-    return Network("small, as shipped", checkpoint.refiner, causal, lambda _: prefix, tokens)
+    return Network("small, as shipped", checkpoint.refiner, causal, prefixes, tokens)
 
 
 def _with_shipped_weights(refiner: Refiner, checkpoint: Checkpoint, device: str) -> Refiner:

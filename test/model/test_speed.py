@@ -60,7 +60,9 @@ def test_that_a_repeated_prefix_leaves_the_prediction_as_it_is() -> None:
     )
     once = checkpoint.config.refiner.prefix_length
     tokens = torch.arange(70)[None] % 64
-    short, long = (small(checkpoint, "cpu", prefix, length).refiner for length in (once, 5 * once))
+    short, long = (
+        small(checkpoint, "cpu", [prefix], length).refiner for length in (once, 5 * once)
+    )
     expected = short.denoise(tokens, short.prefill(prefix))
     # All of the prefix sees only itself: copies do not change it. An action sees itself too, so
     # five prefixes weigh more against it, but no more than that.

@@ -1,12 +1,12 @@
 """``dfm-vla bench decode``: chunks a second of every way to decode, on one network.
 
 A prefix of 1250 positions, 70 action tokens, 16 evaluations (14 + 2); prefill apart. Models:
-``small`` is the shipped network looking at the twin, its prefix repeated to that length; also with
-a position for each token instead of one a step, and as it is shipped (prefix 37, 112 tokens). AR
-has the same layers and a position a token. ``tiny-emu3``, ``100m`` and ``8.5b`` (UniVLA's size)
-are random weights of Emu3's class, for which the evaluations until an early stop mean nothing. On
-a GPU in bf16 with CUDA graphs, and with two ceilings: reading a step's weights once, and the
-arithmetic of the prefill at the rate of a large matrix product.
+``small`` is the shipped network looking at the twin at twelve moments, its prefix repeated to that
+length; also with a position for each token instead of one a step, and as it is shipped (prefix
+37, 112 tokens). AR has the same layers and a position a token. ``tiny-emu3``, ``100m`` and
+``8.5b`` (UniVLA's size) are random weights of Emu3's class, for which the evaluations until an
+early stop mean nothing. On a GPU in bf16 with CUDA graphs, and with two ceilings: reading a step's
+weights once, and the arithmetic of the prefill at the rate of a large matrix product.
 Exit status 0: the fastest flow is at least 4 times as fast as autoregression.
 """
 
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 PREFIX = 1250
 MODELS = ("small", "tiny-emu3", "100m", "8.5b")
 LEAST_RATIO = 4.0
+LOOKS = 4
+"""Moments of each task that the small network looks at."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -46,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--checkpoint", type=Path, help="of the small model; default: the shipped")
     parser.add_argument("--prefix", type=positive_count, default=PREFIX, help="positions")
     parser.add_argument("--ratio", type=float, default=0.25, help="of the adaptive cache")
-    parser.add_argument("--repeats", type=positive_count, default=8)
+    parser.add_argument("--repeats", type=positive_count, default=12)
     parser.add_argument("--threads", type=positive_count, default=1, help="of a CPU")
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.set_defaults(run=run)
@@ -98,18 +100,27 @@ def _networks(options: argparse.Namespace, device: str) -> Iterator[Network]:
     yield speed_models.shipped(checkpoint, device, seen)
 
 
-def _seen(checkpoint: Checkpoint) -> Prefix:
-    """Return what the checkpoint makes of the twin's first image."""
-    from dfm_vla_ros.sim.twin import Twin
+def _seen(checkpoint: Checkpoint) -> list[Prefix]:
+    """Return what the checkpoint makes of moments of every task, as the expert does it."""
+    import numpy as np
 
-    task = next(iter(checkpoint.config.tasks))
-    twin = Twin()
-    twin.reset(task, 0)
-    prefix = checkpoint.encode_prefix(
-        twin.instruction, twin.render(), twin.positions, twin.commanded
-    )
+    from dfm_vla_ros.sim.experts import expert_targets
+    from dfm_vla_ros.sim.twin import Twin
+    from dfm_vla_ros.sim.waypoints import CONTROL_PERIOD_S
+
+    twin, seen = Twin(), []
+    for task in checkpoint.config.tasks:
+        twin.reset(task, 0)
+        targets = expert_targets(task, twin)
+        for number, target in enumerate(targets):
+            if number % (len(targets) // LOOKS + 1) == 0:
+                state = (twin.positions, np.array(twin.commanded))
+                seen.append(checkpoint.encode_prefix(twin.instruction, twin.render(), *state))
+            twin.command(target)
+            for _ in range(round(CONTROL_PERIOD_S / twin.timestep_s)):
+                twin.step()
     twin.close()
-    return prefix
+    return seen
 
 
 def _ratio(rows: list[Row]) -> float:
