@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.model.folder import read_content
-from dfm_vla_ros.model.unified_checkpoint import Precision, UnifiedCheckpoint
+from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
+from dfm_vla_ros.model.unified_weights import Precision
 from dfm_vla_ros.model.weights import CheckpointError
 
 AnyCheckpoint = Checkpoint | UnifiedCheckpoint

@@ -7,17 +7,17 @@ UniVLA's; ``vision/model.safetensors`` is the image tokenizer.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from dfm_vla_ros.model.backbones import UnifiedConfig, restore_buffers
+from dfm_vla_ros.model.backbones import UnifiedConfig
 from dfm_vla_ros.model.folder import (
     DecoderConfig,
     PathConfig,
@@ -26,23 +26,28 @@ from dfm_vla_ros.model.folder import (
     write_config,
     written_whole,
 )
-from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
-from dfm_vla_ros.model.int8 import Int8Linear
+from dfm_vla_ros.model.fsq import FsqConfig
 from dfm_vla_ros.model.observation import check_observation, fitted
 from dfm_vla_ros.model.unified import UnifiedRefiner
-from dfm_vla_ros.model.vision import Emu3ImageTokenizer, Emu3VisionConfig, transformers_names
-from dfm_vla_ros.model.weights import CheckpointError, WeightFiles, assign, save_weights
+from dfm_vla_ros.model.unified_weights import (
+    VISION,
+    ImageTokenizer,
+    Precision,
+    check_weights,
+    inner_network,
+    load_refiner,
+    load_vision,
+    make_vision,
+    whole_weights,
+)
+from dfm_vla_ros.model.vision import Emu3VisionConfig
+from dfm_vla_ros.model.weights import CheckpointError, save_weights
 from dfm_vla_ros.tokens.codec import ActionCodec
 from dfm_vla_ros.tokens.layout import Layout
 from dfm_vla_ros.tokens.loading import load_action_tokenizer
 from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 from dfm_vla_ros.tokens.text_files import TextEncoder, load_text_tokenizer, text_file
-
-VISION = "vision"
-HEAD = "lm_head.weight"
-ACTION_HEAD = "action_head.weight"
-Precision = Literal["float32", "bfloat16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,7 @@ class UnifiedCheckpoint:
 
     config: UnifiedCheckpointConfig
     refiner: UnifiedRefiner
-    image_tokenizer: Emu3ImageTokenizer | FsqTokenizer
+    image_tokenizer: ImageTokenizer
     action: ActionCodec
     proprioception: ProprioceptionTokenizer
     text: TextEncoder
@@ -106,14 +111,14 @@ class UnifiedCheckpoint:
             CheckpointError: the refiner was loaded for inference and lacks its head, or in
                 8 bits.
         """
-        weights = _whole_weights(self.refiner)
+        weights = whole_weights(self.refiner)
         hashes = {name: tokenizer.hash for name, tokenizer in self.tokenizers.items()}
         with written_whole(folder) as partial:
             self._save_tokenizers(partial)
             write_config(partial, replace(self.config, hashes=hashes), readme)
             save_weights(partial, weights, *(() if shard is None else (shard,)))
             (partial / VISION).mkdir()
-            save_weights(partial / VISION, _inner(self.image_tokenizer).state_dict())
+            save_weights(partial / VISION, inner_network(self.image_tokenizer).state_dict())
 
     def _save_tokenizers(self, folder: Path) -> None:
         for tokenizer in (self.action, self.proprioception, self.layout):
@@ -152,9 +157,9 @@ class UnifiedCheckpoint:
         if precision not in (None, *get_args(Precision)):
             raise CheckpointError(f"precision is {precision!r}; give {get_args(Precision)}")
         checkpoint = cls.without_weights(folder)
-        files = check_weights(checkpoint, folder)
-        _load_refiner(checkpoint.refiner, files, device, precision, whole)
-        _load_vision(checkpoint, folder / VISION, device)
+        files = check_weights(checkpoint.refiner, checkpoint.image_tokenizer, folder)
+        load_refiner(checkpoint.refiner, files, device, precision, whole)
+        load_vision(checkpoint.image_tokenizer, folder / VISION, device)
         checkpoint.refiner.eval().requires_grad_(False)
         return checkpoint
 
@@ -167,7 +172,7 @@ class UnifiedCheckpoint:
             refiner = UnifiedRefiner(
                 config.refiner, layout.action_ids, action.token_count, layout.special["mask"]
             )
-        vision = _make_vision(config.image_tokenizer)
+        vision = make_vision(config.image_tokenizer)
         joints, text = ProprioceptionTokenizer.load(folder), load_text_tokenizer(folder)
         parts = (config, refiner, vision, action, joints, text, layout, text_file(folder))
         checkpoint = cls(*parts)
@@ -231,111 +236,3 @@ class UnifiedCheckpoint:
         state = np.concatenate(state)[: self.layout.proprioception_length]
         ids = self.layout.prefix(self.text.encode(instruction), codes, state)
         return torch.from_numpy(ids)[None].to(device)
-
-
-def check_weights(checkpoint: UnifiedCheckpoint, folder: Path) -> WeightFiles:
-    """Compare the names and shapes in a folder with the network's, reading headers only.
-
-    Raises:
-        CheckpointError: a weight is missing, superfluous or of another shape.
-    """
-    refiner, files = checkpoint.refiner, WeightFiles(folder)
-    expected = {key: value.shape for key, value in refiner.backbone.state_dict().items()}
-    if refiner.action_head is not None:
-        expected[ACTION_HEAD] = refiner.action_head.weight.shape
-    optional = [ACTION_HEAD, *([HEAD] if refiner.config.tied_embeddings else [])]
-    files.check(expected, optional)
-    vision = WeightFiles(folder / VISION)
-    inner = _inner(checkpoint.image_tokenizer).state_dict()
-    vision.check({key: value.shape for key, value in inner.items()})
-    return files
-
-
-def _load_refiner(
-    refiner: UnifiedRefiner,
-    files: WeightFiles,
-    device: str,
-    precision: Precision | None,
-    whole: bool,
-) -> None:
-    dtype = {"float32": torch.float32, None: None}.get(precision, torch.bfloat16)
-
-    def convert(weight: Tensor) -> Tensor:
-        return weight.to(device=device, dtype=dtype)
-
-    backbone = refiner.backbone
-    names = [key for key in backbone.state_dict() if key != HEAD]
-    if precision == "int8":
-        names = list(_quantised(backbone, names, files, convert))
-    assign(backbone, ((key, files[key]) for key in names), convert)
-    restore_buffers(backbone, device)
-    refiner.ids = refiner.ids.to(device)
-    if refiner.config.tied_embeddings:
-        backbone.lm_head.weight = backbone.model.embed_tokens.weight
-    if refiner.action_head is not None:
-        has = ACTION_HEAD in files.keys()  # noqa: SIM118
-        rows = files[ACTION_HEAD] if has else files.rows(HEAD, refiner.ids[:-1].cpu())
-        assign(refiner, iter([(ACTION_HEAD, rows)]), convert)
-    if whole and not refiner.config.tied_embeddings:
-        assign(backbone, iter([(HEAD, files[HEAD])]), convert)
-    elif not refiner.config.tied_embeddings:
-        refiner.keep_rows(convert(files.rows(HEAD, refiner.ids[:-1].cpu())))
-
-
-def _quantised(
-    backbone: nn.Module,
-    names: list[str],
-    files: WeightFiles,
-    convert: Callable[[Tensor], Tensor],
-) -> Iterator[str]:
-    """Quantise the linear layers as they are read; yield the names of the other weights."""
-    for key in names:
-        path, _, _ = key.rpartition(".")
-        if isinstance(backbone.get_submodule(path), nn.Linear):
-            parent, _, name = path.rpartition(".")
-            setattr(backbone.get_submodule(parent), name, Int8Linear(convert(files[key])))
-        else:
-            yield key
-
-
-def _load_vision(checkpoint: UnifiedCheckpoint, folder: Path, device: str) -> None:
-    """Load the image tokenizer in fp32: a code is the nearest of 32,768."""
-    tokenizer, files = checkpoint.image_tokenizer, WeightFiles(folder)
-    if isinstance(tokenizer, Emu3ImageTokenizer):
-        tokenizer.forget_decoder()
-    inner = _inner(tokenizer)
-    weights = ((key, files[key].to(device)) for key in inner.state_dict())
-    assign(inner, weights, lambda weight: weight.float())
-    tokenizer.to(device).eval().requires_grad_(False)
-
-
-def _make_vision(config: Emu3VisionConfig | FsqConfig) -> Emu3ImageTokenizer | FsqTokenizer:
-    if isinstance(config, FsqConfig):
-        return FsqTokenizer(config)
-    with torch.device("meta"):
-        return Emu3ImageTokenizer(config)
-
-
-def _inner(tokenizer: Emu3ImageTokenizer | FsqTokenizer) -> nn.Module:
-    return tokenizer.vqvae if isinstance(tokenizer, Emu3ImageTokenizer) else tokenizer
-
-
-def _whole_weights(refiner: UnifiedRefiner) -> dict[str, Tensor]:
-    weights = dict(refiner.backbone.state_dict())
-    partial = refiner.head_rows is not None or isinstance(refiner.backbone.lm_head, nn.Identity)
-    if partial or any(value.dtype == torch.int8 for value in weights.values()):
-        raise CheckpointError(
-            "these weights were loaded for inference: load the checkpoint with whole=True and "
-            "without int8 to save it"
-        )
-    if refiner.config.tied_embeddings:
-        weights.pop(HEAD)
-    if refiner.action_head is not None:
-        weights[ACTION_HEAD] = refiner.action_head.weight
-    return weights
-
-
-def vision_weights(folder: Path) -> dict[str, Tensor]:
-    """Return an Emu3 image tokenizer's weights, of whatever naming, as transformers names them."""
-    files = WeightFiles(folder)
-    return transformers_names({key: files[key] for key in sorted(files.keys())})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,8 @@ from dfm_vla_ros.model.folder import (
     write_config,
     written_whole,
 )
-from dfm_vla_ros.model.unified_checkpoint import (
-    VISION,
-    UnifiedCheckpoint,
-    UnifiedCheckpointConfig,
-    check_weights,
-    vision_weights,
-)
+from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint, UnifiedCheckpointConfig
+from dfm_vla_ros.model.unified_weights import VISION, check_weights, vision_weights
 from dfm_vla_ros.model.vision import Emu3VisionConfig
 from dfm_vla_ros.model.weights import INDEX, CheckpointError, WeightFiles, save_weights
 from dfm_vla_ros.robot.description import robot_description
@@ -70,8 +65,6 @@ class Import:
         execute_steps: steps of a chunk that are executed before the next observation.
         link: hard-link the weights where that is possible.
         text: file of the text tokenizer, ``emu3.tiktoken``; None: it is in ``source``.
-        path: that the refiner will be trained on.
-        decoder: how it will refine.
     """
 
     source: Path
@@ -84,8 +77,6 @@ class Import:
     execute_steps: int = 4
     link: bool = True
     text: Path | None = None
-    path: PathConfig = field(default_factory=PathConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
 
 def import_univla(what: Import, folder: Path) -> None:
@@ -95,19 +86,18 @@ def import_univla(what: Import, folder: Path) -> None:
         CheckpointError: the source is no Emu3 language model, its weights are pickled, truncated,
             missing or of other shapes, or a tokenizer does not fit.
     """
+    # FAST's ids have no order, and it pads with an end token.
+    fast = what.action.kind == "fast"
     config = UnifiedCheckpointConfig(
         backbone_config(read_content(what.source), what.attention),
         vision_config(read_content(what.vision)),
         tuple(slot.camera for slot in what.images),
         dict(what.tasks),
         what.execute_steps,
-        what.path,
-        what.decoder,
+        *((PathConfig(kind="mixture"), DecoderConfig(target="sample")) if fast else ()),
     )
-    # FAST pads with an end token; the grid of a token a scalar has none.
-    end = what.action.kind == "fast"
     layout = univla_layout(
-        what.action.vocabulary_size - end, end, what.images, 2 * len(what.joints.joint_names)
+        what.action.vocabulary_size - fast, fast, what.images, 2 * len(what.joints.joint_names)
     )
     text = what.text or text_file(what.source)
     if text is None or not text.is_file():
@@ -125,7 +115,7 @@ def import_univla(what: Import, folder: Path) -> None:
         readme = README.format(source=what.source.name)
         write_config(partial, config, readme)
         checkpoint = UnifiedCheckpoint.without_weights(partial)
-        check_weights(checkpoint, partial)
+        check_weights(checkpoint.refiner, checkpoint.image_tokenizer, partial)
         hashes = {name: found.hash for name, found in checkpoint.tokenizers.items()}
         write_config(partial, replace(config, hashes=hashes), readme)
 

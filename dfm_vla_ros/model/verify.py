@@ -12,7 +12,8 @@ import torch
 
 from dfm_vla_ros.model.folder import check_hashes, folder_hash, read_content
 from dfm_vla_ros.model.loading import AnyCheckpoint, load_checkpoint
-from dfm_vla_ros.model.unified_checkpoint import VISION, UnifiedCheckpoint, check_weights
+from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
+from dfm_vla_ros.model.unified_weights import VISION, check_weights
 from dfm_vla_ros.model.weights import CheckpointError, WeightFiles
 
 
@@ -65,7 +66,7 @@ def _opened(folder: Path) -> AnyCheckpoint:
     if read_content(folder).get("kind") != "unified":
         return load_checkpoint(folder)
     checkpoint = UnifiedCheckpoint.without_weights(folder)
-    check_weights(checkpoint, folder)
+    check_weights(checkpoint.refiner, checkpoint.image_tokenizer, folder)
     return checkpoint
 
 

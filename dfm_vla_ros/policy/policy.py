@@ -17,7 +17,7 @@ from dfm_vla_ros.model.engine import Engine
 from dfm_vla_ros.model.folder import DecoderConfig, folder_hash
 from dfm_vla_ros.model.loading import AnyCheckpoint, load_checkpoint
 from dfm_vla_ros.model.observation import ObservationError, square
-from dfm_vla_ros.model.unified_checkpoint import Precision
+from dfm_vla_ros.model.unified_weights import Precision
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.tokens.codec import ActionCodec
 

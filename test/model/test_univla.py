@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -16,6 +17,9 @@ from dfm_vla_ros.model.backbones import UnifiedConfig
 from dfm_vla_ros.model.loading import load_checkpoint
 from dfm_vla_ros.model.univla import backbone_config
 from dfm_vla_ros.model.weights import CheckpointError
+from dfm_vla_ros.policy.policy import Policy
+from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.tokens.fast import FastTokenizer
 
 KEY = "model.layers.1.self_attn.k_proj.weight"
 
@@ -220,3 +224,30 @@ def test_that_univlas_published_configuration_is_the_default() -> None:
     assert backbone_config(published) == UnifiedConfig()
     with pytest.raises(CheckpointError, match=r"config\.json is of a 'llama'"):
         backbone_config(published | {"model_type": "llama"})
+
+
+def test_that_fast_tokens_take_univlas_ids_and_end_with_eoa(univla: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(-0.1, 0.1, (60, 14))
+    targets = reference[:, None] + rng.normal(0, 0.02, (60, 5, 14)).cumsum(1)
+    fast = FastTokenizer.fit(targets, reference, JOINT_NAMES, [], 0.1, vocabulary_size=300)
+    fast.save(tmp_path / "fast")
+    arguments = command(univla, tmp_path / "out")
+    arguments[arguments.index("--tokenizer") + 1] = str(tmp_path / "fast")
+    assert main(arguments) == 0
+    policy = Policy.load(tmp_path / "out")
+    refiner = load_checkpoint(tmp_path / "out").refiner
+    assert refiner.ids[:2].tolist() == [151642, 151641]
+    assert refiner.ids[fast.vocabulary_size - 1] == 151845  # eoa: the last token is the end
+    chunk = policy.act(random_observation())
+    assert chunk.tokens.shape == fast.token_shape
+    assert np.isfinite(policy.tokenizer.decode(chunk.tokens, chunk.reference)).all()
+
+
+def test_that_the_layout_of_an_imported_checkpoint_is_printed(
+    imported: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["tokenizer", "inspect", "--checkpoint", str(imported)]) == 0
+    shown = capsys.readouterr().out
+    assert "151844" in shown
+    assert "151854" in shown

@@ -10,7 +10,7 @@ import torch
 from tiny_univla import random_vqvae, save_vision
 
 from dfm_vla_ros.model.fsq import ImageTokenizerError
-from dfm_vla_ros.model.unified_checkpoint import vision_weights
+from dfm_vla_ros.model.unified_weights import vision_weights
 from dfm_vla_ros.model.vision import Emu3ImageTokenizer, Emu3VisionConfig
 
 
