@@ -292,13 +292,18 @@ class ExecutorNode(ManagedNode):
         self._arms.forget_at(self._halt(Verdict.CLOCK_JUMPED, text))
 
     def _check_joints(self, now_s: float) -> None:
-        """Brake a motion whose joint states have ended."""
+        """Brake a motion whose joint states have ended; start anew where they go on.
+
+        Who is not heard of may not have heard either: the arms need not be where they were sent.
+        """
         silence = self._joints.complaint(now_s, time.monotonic())
-        braked = self._gate.jumped or self._gate.conflict or self._gate.stopped
-        if silence and not self._silent and not braked and self._arms.moving:
-            self._silent = True
-            self._halt(Verdict.NO_REFERENCE, silence)
-        self._silent = self._silent and bool(silence)
+        if silence and not self._silent:
+            braked = self._gate.jumped or self._gate.conflict or self._gate.stopped
+            if self._arms.moving and not braked:
+                self._halt(Verdict.NO_REFERENCE, silence)
+        elif self._silent and not silence:
+            self._arms.reset(now_s)
+        self._silent = bool(silence)
 
     def _on_joint_states(self, message: JointState) -> None:
         self._joint_rate.add()

@@ -31,6 +31,9 @@ DELIVERY_S = 0.2
 """What the last message has to reach its subscribers before the publisher goes."""
 MARGIN_S = 0.01
 """What a late trajectory still needs to its controller."""
+HOLD_S = 1.0
+"""A trajectory goes on at rest for so long: a controller refuses one that has ended, and a brake
+that comes late is better than none."""
 SETTLE_S = 1.0
 """A stream may go on so long after it was told to finish: no brake takes longer."""
 
@@ -132,10 +135,21 @@ class Trajectories:
     def _publish(self, parts: list[Trajectory], stamp_s: float) -> None:
         stamp = self._timeline.stamp(stamp_s)
         # All are ready before the first goes out: both arms move, or neither.
-        messages = [to_message(part, stamp) for part in parts]
+        messages = [to_message(held(part), stamp) for part in parts]
         for publisher, message in zip(self._publishers, messages, strict=True):
             publisher.publish(message)
         self.published += 1
+
+
+def held(trajectory: Trajectory) -> Trajectory:
+    """Return the trajectory with its last point once more, ``HOLD_S`` later."""
+    velocities = trajectory.velocities
+    return Trajectory(
+        trajectory.joint_names,
+        np.append(trajectory.times_s, trajectory.times_s[-1] + HOLD_S),
+        np.concatenate([trajectory.positions, trajectory.positions[-1:]]),
+        None if velocities is None else np.concatenate([velocities, velocities[-1:]]),
+    )
 
 
 def _parts(plan: Plan, joined: bool) -> list[Trajectory]:

@@ -271,6 +271,28 @@ def test_that_a_motion_without_usable_joint_states_is_braked(
     assert robot.counts() == [n + 1 for n in before]
 
 
+def test_that_arms_that_are_heard_of_again_start_from_where_they_are(
+    graph: Graph, robot: Stub
+) -> None:
+    def elsewhere(message: JointState) -> JointState:
+        message.position[0] += 0.1
+        return message
+
+    robot.move()
+    robot.until_state(ExecutorStatus.HOLDING)
+    for change, joint1 in ((elsewhere, HOME[0] + 0.1), (unchanged, HOME[0])):
+        robot.change = lambda message: None
+        silent_ns = now_ns() + round(2 * MAXIMUM_AGE_S * 1e9)
+        graph.until(lambda ns=silent_ns: now_ns() > ns, "silence")
+        robot.change = change
+        graph.until(
+            lambda wanted=joint1: abs(graph.commanded[-1].position[0] - wanted) < 1e-9,
+            "a command where the arm is",
+            timeout_s=5.0,
+        )
+    robot.sentinel()
+
+
 def test_that_joint_states_are_found_by_name(graph: Graph, robot: Stub) -> None:
     def permuted(message: JointState) -> JointState:
         message.name, message.position = message.name[::-1], message.position[::-1]
@@ -347,9 +369,9 @@ def test_that_a_twin_that_was_reset_in_mid_motion_is_told_to_stay_where_it_is(
     reset = TaskStatus(task="place_block", seed=2)
     reset.header.stamp = graph.node.get_clock().now().to_msg()
     topic.publish(reset)
-    graph.until(lambda: len(graph.trajectories["left"][-1].points) == 1, "word to stay")
+    graph.until(lambda: len(graph.trajectories["left"][-1].points) == 2, "word to stay")
     for arm, expected in (("left", HOME[:7]), ("right", HOME[7:])):
-        graph.until(lambda arm=arm: len(graph.trajectories[arm][-1].points) == 1, "word to stay")
+        graph.until(lambda arm=arm: len(graph.trajectories[arm][-1].points) == 2, "word to stay")
         assert list(graph.trajectories[arm][-1].points[0].positions) == pytest.approx(expected)
     robot.sentinel()
     assert list(graph.trajectories["left"][-1].points[0].positions) == pytest.approx(HOME[:7])

@@ -1,4 +1,4 @@
-"""The stream of joint states as a driver gets it."""
+"""The stream of joint states as a driver gets it, and trajectories as a controller does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
-from dfm_vla_ros.nodes.outputs import JointStateStream
+from dfm_vla_ros.nodes.outputs import JointStateStream, held
 from dfm_vla_ros.nodes.timeline import Timeline
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.plan import Plan
@@ -66,3 +66,13 @@ def test_that_a_stream_holds_velocities_unless_told_otherwise(
         assert np.ptp([message.position[1] for message in kept]) > 0
         assert {len(message.velocity) for message in kept} == {7 if with_velocities else 0}
         assert not any(message.effort for message in kept)
+
+
+def test_that_a_trajectory_goes_on_at_rest_so_that_one_that_comes_late_has_not_ended() -> None:
+    moving = Trajectory(
+        ("a",), np.array([0.1, 0.2]), np.array([[0.0], [1.0]]), np.array([[5.0], [0.0]])
+    )
+    longer = held(moving)
+    assert longer.times_s.tolist() == pytest.approx([0.1, 0.2, 1.2])
+    assert longer.positions.ravel().tolist() == [0.0, 1.0, 1.0]
+    assert longer.velocities.ravel().tolist() == [5.0, 0.0, 0.0]
