@@ -53,6 +53,13 @@ def test_that_a_gpu_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str
     assert "torch finds no GPU" in capsys.readouterr().err
 
 
+def test_that_the_largest_model_is_not_tried_on_a_cpu(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["bench", "decode", "--model", "8.5b", "--device", "cpu"]) == 1
+    assert "needs a GPU with 24 GB" in capsys.readouterr().err
+
+
 def test_that_a_repeated_prefix_leaves_the_prediction_as_it_is() -> None:
     checkpoint, seen = small_checkpoint(), random_observation()
     prefix = checkpoint.encode_prefix(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from networks import ACTIONS, PREFIX, TOKENS, VOCABULARY, action_tokens, prefix_ids, unified
@@ -150,6 +152,29 @@ def test_that_moving_the_weights_renews_what_was_joined_of_them() -> None:
     for layer in refiner.layers.layers:
         layer.self_attn.v_proj.weight.zero_()  # in place: the joined weights are the same ones
     assert not torch.allclose(refiner.denoise(tokens, refiner.prefill(ids)), after)
+
+
+def test_that_a_copy_of_a_network_in_use_is_a_network_of_its_own() -> None:
+    refiner = unified()
+    ids, tokens = prefix_ids(), action_tokens(1)[0]
+    before = refiner.denoise(tokens, refiner.prefill(ids))
+    other = copy.deepcopy(refiner)
+    for weight in other.parameters():
+        weight.mul_(0.5)
+    assert torch.equal(refiner.denoise(tokens, refiner.prefill(ids)), before)
+    assert not torch.allclose(other.denoise(tokens, other.prefill(ids)), before)
+
+
+def test_that_training_in_place_is_seen_by_inference() -> None:
+    refiner = unified().requires_grad_(True)
+    ids, tokens = prefix_ids(), action_tokens(1)[0]
+    refiner.denoise(tokens, refiner.prefill(ids))
+    optimiser = torch.optim.SGD(refiner.parameters(), lr=0.1)
+    refiner(ids, tokens[:, None]).square().mean().backward()
+    optimiser.step()
+    expected = refiner(ids, tokens[:, None])[:, 0]
+    found = refiner.denoise(tokens, refiner.prefill(ids))
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_that_univlas_model_has_eight_and_a_half_billion_weights() -> None:

@@ -65,6 +65,8 @@ def run(options: argparse.Namespace) -> int:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():
         raise DfmVlaError("--device cuda: torch finds no GPU; leave it out to use the CPU")
+    if device == "cpu" and options.model == "8.5b":
+        raise DfmVlaError("--model 8.5b needs a GPU with 24 GB; on a CPU take small or 100m")
     adaptive = Caching("adaptive", options.ratio)
     rows: list[Row] = []
     ceilings: dict[str, Any] = {}
