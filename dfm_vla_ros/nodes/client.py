@@ -126,14 +126,18 @@ class GraphClient:
         self.until(self._reset.service_is_ready, timeout_s, "service reset_task")
         self.until(self.goals.server_is_ready, timeout_s, "action execute_instruction")
         self.until(
-            lambda: self._state("executor_node/status")
-            not in (ExecutorStatus.WAITING, ExecutorStatus.INACTIVE),
+            lambda: (
+                self._state("executor_node/status")
+                not in (ExecutorStatus.WAITING, ExecutorStatus.INACTIVE)
+            ),
             timeout_s,
             "executor with joint states",
         )
         self.until(
-            lambda: self._state("policy_node/status")
-            not in (PolicyStatus.LOADING, PolicyStatus.INACTIVE),
+            lambda: (
+                self._state("policy_node/status")
+                not in (PolicyStatus.LOADING, PolicyStatus.INACTIVE)
+            ),
             timeout_s,
             "policy that is loaded",
         )
