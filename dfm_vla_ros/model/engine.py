@@ -25,6 +25,10 @@ class Graph:
     def __init__(self, function: Callable[..., Tensor], *inputs: Tensor) -> None:
         """Capture ``function`` of copies of ``inputs``, on their GPU."""
         self._inputs = [value.clone() for value in inputs]
+        with torch.cuda.device(inputs[0].device):
+            self._capture(function)
+
+    def _capture(self, function: Callable[..., Tensor]) -> None:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

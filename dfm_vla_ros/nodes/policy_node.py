@@ -23,6 +23,7 @@ from dfm_vla_ros.nodes.policy_parameters import (
     PARAMETERS,
     check_device,
     choice,
+    loading_options,
     watch_settings,
 )
 from dfm_vla_ros.nodes.policy_status import StatusTopic
@@ -52,6 +53,7 @@ class PolicyNode(ManagedNode):
         values = self.values
         check_device(values["device"])
         choice(values, "mode", MODES)
+        loading_options(values)
         settings = watch_settings(values)
         time_base = TimeBase()
         self._inference = Inference(self.get_logger().error)
@@ -102,12 +104,7 @@ class PolicyNode(ManagedNode):
 
     def _load(self) -> Policy:
         folder = self.values["checkpoint"] or resource_path("checkpoints/default")
-        return Policy.load(
-            Path(folder),
-            device=self.values["device"],
-            threads=self.values["threads"],
-            refinement_steps=self.values["refinement_steps"] or None,
-        )
+        return Policy.load(Path(folder), **loading_options(self.values))
 
     def activate(self) -> None:
         """Accept goals, of what is seen from now on."""

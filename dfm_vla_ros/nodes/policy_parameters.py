@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
+from dfm_vla_ros.model.caching import Caching, Mode
+from dfm_vla_ros.model.unified_weights import Precision
 from dfm_vla_ros.nodes import joint_states
 from dfm_vla_ros.nodes.lifecycle import AUTOSTART
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError
@@ -17,6 +19,8 @@ from dfm_vla_ros.policy import defaults
 from dfm_vla_ros.robot.chunks import JoinMode
 
 TRIGGERING = f"{TRIGGER}_camera"
+CACHES = dict.fromkeys(get_args(Mode))
+PRECISIONS = dict.fromkeys(("", *get_args(Precision)))
 MODES = {mode.name.lower(): mode for mode in JoinMode}
 
 
@@ -34,6 +38,10 @@ PARAMETERS = (
     Parameter("device", "cpu", "cpu, cuda or cuda:N"),
     Parameter("threads", 1, "CPU threads of torch", (1, 64)),
     Parameter("refinement_steps", 0, "instead of the checkpoint's; 0: its own", (0, 1000)),
+    Parameter("early_stop_within", -1, "tokens; -1: the checkpoint's rule", (-1, 65535)),
+    Parameter("cache", "prefix", "kept within a chunk: off, prefix or adaptive"),
+    Parameter("cache_ratio", 0.25, "adaptive: share of positions computed anew", (0.01, 1.0)),
+    Parameter("precision", "", "float32, bfloat16 or int8; empty: as saved"),
     Parameter("execute_steps", 0, "control steps before the next chunk; 0: its own", (0, 64)),
     Parameter("seed", 0, "of the refinement: same observations, same tokens", (0, 2**31)),
     Parameter("mode", defaults.MODE, "how a chunk joins: rtc, blend, latest or synchronous"),
@@ -78,6 +86,23 @@ def watch_settings(values: Mapping[str, Any]) -> WatchSettings:
     )
 
 
+def loading_options(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``Policy.load`` is told beside the folder.
+
+    Raises:
+        ParameterError: there is no such cache or precision.
+    """
+    within = values["early_stop_within"]
+    return {
+        "device": values["device"],
+        "threads": values["threads"],
+        "refinement_steps": values["refinement_steps"] or None,
+        "early_stop_within": None if within < 0 else within,
+        "caching": Caching(choice(values, "cache", CACHES), values["cache_ratio"]),
+        "precision": choice(values, "precision", PRECISIONS) or None,
+    }
+
+
 def choice(values: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> str:
     """Return the value of the parameter ``name``.
 
@@ -86,7 +111,8 @@ def choice(values: Mapping[str, Any], name: str, known: Mapping[str, Any]) -> st
     """
     value = values[name]
     if value not in known:
-        raise ParameterError(f"parameter {name}: {value!r} is none; give {', '.join(known)}")
+        names = ", ".join(filter(None, known))
+        raise ParameterError(f"parameter {name}: {value!r} is none; give {names}")
     return value
 
 

@@ -58,6 +58,7 @@ class Policy:
         threads: int = 1,
         refinement_steps: int | None = None,
         validation_steps: int | None = None,
+        early_stop_within: int | None = None,
         caching: Caching | None = None,
         precision: Precision | None = None,
     ) -> Policy:
@@ -69,6 +70,7 @@ class Policy:
             threads: CPU threads of torch; more than one collapses on busy cores.
             refinement_steps: instead of the checkpoint's.
             validation_steps: instead of the checkpoint's.
+            early_stop_within: instead of the checkpoint's; see ``DecoderConfig``.
             caching: what the evaluations of a chunk keep; default: the prefix.
             precision: of a unified checkpoint's language model; None: as in the file.
 
@@ -77,7 +79,11 @@ class Policy:
         """
         torch.set_num_threads(threads)
         checkpoint = load_checkpoint(folder, device, precision)
-        given = {"refinement_steps": refinement_steps, "validation_steps": validation_steps}
+        given = {
+            "refinement_steps": refinement_steps,
+            "validation_steps": validation_steps,
+            "early_stop_within": early_stop_within,
+        }
         changed = {key: value for key, value in given.items() if value is not None}
         decoder = replace(checkpoint.config.decoder, **changed)
         return cls(checkpoint, folder_hash(Path(folder)), decoder, device, caching)

@@ -117,3 +117,8 @@ def test_that_tokens_without_a_step_of_their_own_are_not_committed() -> None:
             random_observation(),
             guidance=Guidance(np.zeros((5, 14), bool), np.zeros((5, 14), int), None, 0),
         )
+
+
+def test_that_an_early_stop_is_given_at_loading(llama: Path) -> None:
+    assert Policy.load(llama, early_stop_within=64).act(random_observation()).evaluations == 2
+    assert Policy.load(llama).act(random_observation()).evaluations == 16
