@@ -82,7 +82,7 @@ class Children:
         self.members: dict[str, Child] = {}
         self.sessions: set[int] = set()
         """Of every process ever started here: each child leads one."""
-        self._environment = {
+        self.environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain),
             **LOCAL,
@@ -90,6 +90,7 @@ class Children:
             "PYTHONUNBUFFERED": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
         }
+        """Of every child."""
 
     def start(
         self, name: str, module: str, *arguments: str, death: signal.Signals = signal.SIGKILL
@@ -98,7 +99,7 @@ class Children:
         wrapper = ["-m", "dfm_vla_ros.nodes.child", str(os.getpid()), str(int(death))]
         child = Child(name, [*wrapper, module, *arguments], self._logs / f"{name}.log")
         self.members[name] = child
-        child.start(self._environment)
+        child.start(self.environment)
         assert child.process is not None
         self.sessions.add(child.process.pid)
         return child

@@ -22,6 +22,7 @@ from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
 from dfm_vla_ros.nodes.run import run
 from dfm_vla_ros.nodes.stamps import NANOSECONDS, from_nanoseconds, nanoseconds
 from dfm_vla_ros.nodes.trajectories import TrajectoryMalformed, doubles, from_message
+from dfm_vla_ros.nodes.transport import share_more_memory
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, CAMERAS, JOINT_NAMES
 from dfm_vla_ros.robot.reference import Trajectory
 from dfm_vla_ros.sim.controller import TrajectoryController
@@ -271,6 +272,7 @@ def _check(values: dict) -> None:
 
 def main() -> int:
     """Run the node."""
+    share_more_memory()
     return run(SimNode)
 
 
