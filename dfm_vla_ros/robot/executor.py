@@ -77,6 +77,7 @@ class Executor:
 
     def _forget(self, since_s: float) -> None:
         self._reference: Reference | None = None
+        self._commanded = False
         self._measured: Array | None = None
         self._fresh = Freshness(since_s, self._maximum_age_s, self._settings.maximum_chunk_age_s)
         self._count = StepCount(max(10.0, self._settings.maximum_chunk_age_s))
@@ -117,7 +118,9 @@ class Executor:
         self._forget(since_s)
 
     def measure(self, names: Sequence[str], positions: Sequence[float], stamp_s: float) -> None:
-        """Take in joint states: the first ones (after a reset) are where the reference starts.
+        """Take in joint states: after a reset and until a command they are the reference.
+
+        So a motion that somebody else began, a killed executor say, comes to its rest first.
 
         Joints are found by name; the message may hold others.
 
@@ -130,7 +133,7 @@ class Executor:
         if stamp_s < self._fresh.since_s:
             return
         ordered = ordered_positions(names, positions, self.limits)
-        if self._reference is None:
+        if self._reference is None or not self._commanded:
             self._reference = Reference(ordered)
         self._measured, self._fresh.measured_s = ordered, stamp_s
 
@@ -223,6 +226,7 @@ class Executor:
         if self.dry_run:
             self._reference = Reference(made.spline.positions[0])
         self._reference.replace(made.joined, made.stamp_s, now_s)
+        self._commanded = True
         self._end_s = made.end_s
         self._fresh.newest_s = now_s
 

@@ -74,7 +74,8 @@ def test_that_a_stop_that_can_stay_inside_does(
     assert (q >= INNER.lower - 1e-9).all() and (q <= INNER.upper + 1e-9).all()
     assert (np.abs(v) <= np.abs(velocity) + 1e-9).all()
     assert (np.abs(bend) <= LIMITS.acceleration * 1.001).all()
-    together = np.abs(made.joined.velocities[-2]) > 1e-3  # others stop before a bound
+    # A joint covers v T / 2 on its way to rest; one with less room has to stop sooner.
+    together = 2 * room >= np.abs(velocity) * (made.end_s - 5.0) * (1 + 1e-9)
     assert (np.abs(jerk)[:, together] <= LIMITS.jerk[together] * 1.001).all()
     assert made.end_s - 5.0 < 0.18
 
