@@ -121,9 +121,11 @@ def test_that_the_verdicts_that_brake_are_those_after_which_nothing_can_be_trust
 
 def test_that_joint_states_are_the_reference_until_something_is_commanded() -> None:
     executor = Executor(ready().tokenizer, ready().limits)
-    for step, shift in enumerate((0.0, 0.1, 0.2)):  # a motion that somebody else began
-        executor.measure(JOINT_NAMES, HOME - shift, -0.3 + 0.1 * step)
-    np.testing.assert_allclose(executor.sample(0.0)[0], HOME - 0.2)
-    executor.receive(ramp(1, HOME - 0.2, observation_s=0.0), 0.0)
+    turned = HOME.copy()
+    for step, angle in enumerate((0.0, 0.1, 0.2)):  # a motion that somebody else began
+        turned[0] = angle
+        executor.measure(JOINT_NAMES, turned, -0.3 + 0.1 * step)
+    np.testing.assert_allclose(executor.sample(0.0)[0], turned)
+    executor.receive(ramp(1, turned, observation_s=0.0), 0.0)
     executor.measure(JOINT_NAMES, HOME, 0.1)
-    assert np.abs(executor.sample(0.1)[0] - (HOME - 0.2)).max() < 0.06
+    assert np.abs(executor.sample(0.1)[0] - turned).max() < 0.06
