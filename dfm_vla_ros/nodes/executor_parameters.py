@@ -17,6 +17,7 @@ from dfm_vla_ros.nodes.outputs import OUTPUTS
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.collision import CollisionModel
+from dfm_vla_ros.robot.collision_scene import Distances
 from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.executor import Executor
 from dfm_vla_ros.robot.limits import (
@@ -28,7 +29,7 @@ from dfm_vla_ros.robot.limits import (
 )
 from dfm_vla_ros.robot.settings import DEFAULT_SETTINGS as DEFAULT
 from dfm_vla_ros.robot.settings import PlanSettings
-from dfm_vla_ros.tokens.action import ActionTokenizer
+from dfm_vla_ros.tokens import load_action_tokenizer
 
 SPEED = Parameter(
     "speed", 1.0, "share of full speed, from the next chunk on", (0.05, 1.0), dynamic=True
@@ -57,6 +58,7 @@ PARAMETERS = (
     SPEED,
     Parameter("publish_commands", True, "false: dry run, plans and reports, commands nothing"),
     Parameter("minimum_distance", 0.01, "[m] between the arms; 0: no collision check", (0.0, 0.5)),
+    Parameter("table_press", 0.06, "[m] that fingers may be sent below the table", (0.0, 0.5)),
     Parameter("table_height", 0.0, "[m] of the table's top in base_link", (-2.0, 2.0)),
     Parameter("heartbeat_timeout", 0.0, "[s] of silence that stop the arms; 0: off", (0.0, 60.0)),
     Parameter("output", "trajectories", "trajectories, joined_trajectory or joint_states"),
@@ -116,12 +118,18 @@ def make_executor(values: Mapping[str, Any]) -> Executor:
     )
     distance_m = values["minimum_distance"]
     clearance = (
-        CollisionModel(urdf, limits.names, distance_m, values["table_height"])
+        CollisionModel(
+            urdf,
+            limits.names,
+            distance_m,
+            values["table_height"],
+            Distances(fingers_m=-values["table_press"]),
+        )
         if distance_m
         else None
     )
     return Executor(
-        ActionTokenizer.load(folder),
+        load_action_tokenizer(folder),
         limits,
         settings,
         values["maximum_joint_state_age"],
