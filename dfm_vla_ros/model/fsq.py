@@ -42,7 +42,7 @@ class FsqConfig:
 
 
 class FsqTokenizer(nn.Module):
-    """A patch encoder, rounding, and a decoder used in training only.
+    """A patch encoder, rounding, and a decoder, which acting does not need.
 
     Each latent channel c is squashed to ``u = (L_c - 1)(tanh(z_c) + 1) / 2`` and rounded to one of
     L_c integers; the gradient passes straight through the rounding.
@@ -107,6 +107,14 @@ class FsqTokenizer(nn.Module):
             )
         digits = self.quantise(images.permute(0, 3, 1, 2).float() / 255).long()
         return (digits * self.strides.view(1, -1, 1, 1)).sum(1).flatten(1)
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Return the images that ``codes`` (B, G * G) stand for, (B, S, S, 3) in [0, 1]."""
+        grid = self.config.grid
+        digits = split_codes(codes, self.config.levels).unflatten(1, (grid, grid))
+        latent = 2 * digits / (self.levels - 1) - 1
+        return (self.decoder(latent.permute(0, 3, 1, 2)) + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
 
 
 def split_codes(codes: Tensor, levels: tuple[int, ...]) -> Tensor:

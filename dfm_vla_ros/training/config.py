@@ -25,7 +25,8 @@ class VisionConfig:
     """Training of the image tokenizer (it is frozen afterwards).
 
     Attributes:
-        checkpoint: take the image tokenizer of this checkpoint folder instead of training one.
+        checkpoint: take the image tokenizer of this folder (a small checkpoint, or what
+            ``dfm-vla tokenizer fit-images`` wrote) instead of training one.
         images_per_episode: images of each camera to train on.
         steps: optimiser steps of ``batch`` images; ``lr`` is the peak of a cosine.
     """

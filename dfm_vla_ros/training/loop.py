@@ -18,6 +18,7 @@ from dfm_vla_ros.data.episodes import Episode, load_folder
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.checkpoint import Checkpoint, CheckpointConfig
 from dfm_vla_ros.model.fsq import FsqTokenizer
+from dfm_vla_ros.model.image_tokenizer import load_image_tokenizer
 from dfm_vla_ros.model.refiner import Prefix, Refiner, RefinerConfig
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, CAMERAS, JOINT_NAMES
 from dfm_vla_ros.tokens.action import ActionTokenizer
@@ -96,7 +97,7 @@ def prepare(config: TrainConfig) -> tuple[Checkpoint, Frames]:
 
 def _image_tokenizer(config: TrainConfig) -> FsqTokenizer:
     if config.vision.checkpoint:
-        return Checkpoint.load(Path(config.vision.checkpoint)).image_tokenizer
+        return load_image_tokenizer(Path(config.vision.checkpoint))[0]
     images = sample_images(
         episodes(config), CAMERAS, config.vision.images_per_episode, config.seed
     )

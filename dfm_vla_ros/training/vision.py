@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from tqdm import trange
 
-from dfm_vla_ros.model.fsq import FsqTokenizer
+from dfm_vla_ros.model.fsq import FsqTokenizer, ImageTokenizerError
 from dfm_vla_ros.training.config import VisionConfig
+
+
+def fit_image_tokenizer(images: Tensor, steps: int, seed: int) -> FsqTokenizer:
+    """Return a tokenizer for square images of this size, trained with the default settings.
+
+    Raises:
+        ImageTokenizerError: the size is no multiple of a patch.
+    """
+    size, network = images.shape[2], VisionConfig().network
+    if size % network.patch:
+        raise ImageTokenizerError(
+            f"images are {size} px, expected a multiple of the patch, {network.patch} px: "
+            "resize them first"
+        )
+    config = VisionConfig(replace(network, image_size=size), steps=steps)
+    return train_image_tokenizer(images, config, seed)
 
 
 def train_image_tokenizer(images: Tensor, config: VisionConfig, seed: int) -> FsqTokenizer:
@@ -42,8 +61,18 @@ def _weights(images: Tensor) -> Tensor:
     """Return uint8 (V, M, S, S): 16 plus four times the deviation from the median image."""
     weights = torch.empty(images.shape[:-1], dtype=torch.uint8)
     for view, frames in enumerate(images):
-        median = frames[:: max(1, len(frames) // 200)].median(dim=0).values.int()
-        for start in range(0, len(frames), 256):
-            deviation = (frames[start : start + 256].int() - median).abs().amax(-1)
-            weights[view, start : start + 256] = (16 + 4 * deviation).clamp(max=255).byte()
+        parts = [(16 + 4 * part).clamp(max=255).byte() for part in deviations(frames)]
+        weights[view] = torch.cat(parts)
     return weights
+
+
+def deviations(frames: Tensor, batch: int = 256) -> Iterator[Tensor]:
+    """Yield what each pixel differs from the view's median image by, int32 (<= batch, S, S).
+
+    Args:
+        frames: (M, S, S, 3) uint8 of one view; about 200 of them make the median.
+        batch: frames at a time.
+    """
+    median = frames[:: max(1, len(frames) // 200)].median(dim=0).values.int()
+    for part in frames.split(batch):
+        yield (part.int() - median).abs().amax(-1)
