@@ -148,7 +148,8 @@ def test_that_a_subscriber_is_no_rival_and_a_publisher_is(
     )
     assert "send a new goal" in robot.status.message
     robot.sentinel()
-    assert robot.counts() == [n + 2 for n in before]  # the brake and the sentinel
+    # The brake and the sentinel; no brake if DDS found the rival when the motion was over.
+    assert robot.counts() in ([n + 2 for n in before], [n + 1 for n in before])
 
 
 def not_conflict(status: ExecutorStatus) -> bool:
