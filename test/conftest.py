@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 # The tests' networks are too small for threads, which on busy cores wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+# A shell starts what runs in the background with SIGINT ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Shared cores make a time limit per example fail at random.
 settings.register_profile("dfm_vla", deadline=None)
 settings.load_profile("dfm_vla")
