@@ -22,6 +22,12 @@ VEGETABLE_RADIUS_M = 0.015
 VEGETABLES: tuple[str, ...] = ("carrot", "cucumber")
 FREE_OBJECTS: tuple[str, ...] = ("block", "pot", *VEGETABLES)
 FIXED_OBJECTS: tuple[str, ...] = ("plate",)
+OBJECTS: tuple[str, ...] = FREE_OBJECTS + FIXED_OBJECTS
+
+# Cosine and sine, not the angle: it would jump by a whole turn between neighbouring poses.
+POSE_PARTS: tuple[str, ...] = ("x", "y", "z", "cos_yaw", "sin_yaw")
+POSE_NAMES: tuple[str, ...] = tuple(f"{name}.{part}" for name in OBJECTS for part in POSE_PARTS)
+"""What a vector of object poses holds, the same for every task."""
 
 _BOX, _CYLINDER = mujoco.mjtGeom.mjGEOM_BOX, mujoco.mjtGeom.mjGEOM_CYLINDER
 _CAPSULE = mujoco.mjtGeom.mjGEOM_CAPSULE

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
 from dfm_vla_ros.sim.model import build_model
-from dfm_vla_ros.sim.objects import FIXED_OBJECTS, FREE_OBJECTS
+from dfm_vla_ros.sim.objects import FIXED_OBJECTS, FREE_OBJECTS, POSE_PARTS
 
 Array = NDArray[np.float64]
 
@@ -91,6 +91,13 @@ class Scene:
         """Return the heading of an object's x axis about z [rad]."""
         rotation = self.object_rotation(name)
         return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
+
+    def object_pose(self, name: str) -> Array:
+        """Return x, y, z [m], cosine and sine of the yaw (5,); zeros if the object is parked."""
+        if not self.on_table(name):
+            return np.zeros(len(POSE_PARTS))
+        yaw = self.object_yaw(name)
+        return np.array([*self.object_position(name), np.cos(yaw), np.sin(yaw)])
 
     def lean(self, name: str) -> float:
         """Return the angle [rad] between an object's z axis and the vertical."""

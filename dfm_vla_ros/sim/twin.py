@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.sim.errors import CommandRefused
 from dfm_vla_ros.sim.model import HIDDEN_GROUP, TIMESTEP_S
+from dfm_vla_ros.sim.objects import OBJECTS, POSE_NAMES
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.tasks import make_task
 from dfm_vla_ros.sim.tasks.task import Task
@@ -57,6 +58,8 @@ class Twin:
     """
 
     timestep_s = TIMESTEP_S
+    pose_names = POSE_NAMES
+    """Names of what :meth:`poses` returns, such as ``pot.x``; the same for every task."""
 
     def __init__(self, camera_size: tuple[int, int] = (96, 96)) -> None:
         """Build the model; ``camera_size`` is (width, height) [px], at most 640x480."""
@@ -158,6 +161,14 @@ class Twin:
             progress=self.task.progress,
             elapsed_s=self.time_s,
         )
+
+    def poses(self) -> Array:
+        """Return where the objects are (P,), in the order of :attr:`pose_names`.
+
+        Five numbers an object: x, y, z [m] in ``base_link``, cosine and sine of its yaw. An
+        object that the task does not use has zeros, which cannot be a cosine and a sine.
+        """
+        return np.concatenate([self.scene.object_pose(name) for name in OBJECTS])
 
     def render(self) -> dict[str, NDArray[np.uint8]]:
         """Return an image (H, W, 3) of each camera, as the objects stand now."""
