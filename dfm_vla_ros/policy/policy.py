@@ -18,6 +18,7 @@ from dfm_vla_ros.model.folder import DecoderConfig, folder_hash
 from dfm_vla_ros.model.loading import AnyCheckpoint, load_checkpoint
 from dfm_vla_ros.model.observation import ObservationError, square
 from dfm_vla_ros.model.unified_weights import Precision
+from dfm_vla_ros.policy.tracing import as_trace
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.tokens.codec import ActionCodec
 
@@ -144,7 +145,11 @@ class Policy:
 
     @torch.inference_mode()
     def act(
-        self, observation: Observation, seed: int = 0, guidance: Guidance | None = None
+        self,
+        observation: Observation,
+        seed: int = 0,
+        guidance: Guidance | None = None,
+        trace: bool = False,
     ) -> Chunk:
         """Return the next chunk; the same observation, seed and guidance give the same tokens.
 
@@ -152,6 +157,7 @@ class Policy:
             observation: one moment.
             seed: of the refinement.
             guidance: tokens to keep and to start from; None: all start as noise.
+            trace: whether to record every evaluation; the tokens are the same.
 
         Raises:
             ObservationError: a camera is missing, or an image, joint array or guidance is
@@ -174,6 +180,7 @@ class Policy:
             generators=[seed],
             committed=committed,
             start=start,
+            trace=trace,
         )
         tokens = solution.tokens.cpu().numpy().reshape(self.tokenizer.token_shape)
         reference = np.array(observation.commanded, dtype=np.float64)
@@ -183,6 +190,7 @@ class Policy:
             time.perf_counter() - began,
             solution.evaluations,
             guidance.committed_steps if guidance else 0,
+            as_trace(solution.trace, guidance) if trace else None,
         )
 
     def _refinements(self, start: tuple[Tensor, float] | None) -> int:

@@ -45,6 +45,29 @@ class Guidance:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """How a chunk was decoded: E network evaluations over its N tokens.
+
+    Attributes:
+        kinds: E names: ``refinement``, ``validation`` or the decoder's own word.
+        times: (E,) t in [0, 1] that the network was told.
+        tokens: (E, N) int64 after each evaluation; the last row is the chunk.
+        targets: (E, N) int64 predicted x_1.
+        jumped: (E, N) bool: tokens that the evaluation changed.
+        confidence: (E, N) probability of the target.
+        committed: (N,) bool: tokens that were held.
+    """
+
+    kinds: tuple[str, ...]
+    times: NDArray[np.float64]
+    tokens: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    jumped: NDArray[np.bool_]
+    confidence: NDArray[np.float32]
+    committed: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
 class Chunk:
     """Action tokens of the next ``horizon`` control steps.
 
@@ -54,6 +77,7 @@ class Chunk:
         inference_s: time the call took [s].
         evaluations: network evaluations over the action tokens.
         committed_steps: first steps that repeat the running chunk.
+        trace: every evaluation, if it was asked for.
     """
 
     tokens: NDArray[np.int64]
@@ -61,3 +85,4 @@ class Chunk:
     inference_s: float
     evaluations: int
     committed_steps: int = 0
+    trace: Trace | None = None
