@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -142,13 +142,19 @@ class GraphClient:
             "policy that is loaded",
         )
 
-    def wait_subscribers(self, topic: str, count: int, timeout_s: float) -> None:
-        """Wait until ``count`` subscriptions to ``topic`` exist."""
-        self.until(
-            lambda: self.node.count_subscribers(topic) >= count,
-            timeout_s,
-            f"{count} subscribers of {topic}",
-        )
+    def wait_listener(self, name: str, topics: Iterable[str], timeout_s: float) -> None:
+        """Wait until node ``name`` subscribes to each of ``topics``."""
+        for topic in topics:
+            self.until(lambda topic=topic: self._hears(name, topic), timeout_s, f"{name}: {topic}")
+
+    def _hears(self, name: str, topic: str) -> bool:
+        infos = self.node.get_subscriptions_info_by_topic(self.node.resolve_topic_name(topic))
+        return any(info.node_name == name for info in infos)
+
+    def linger(self, seconds: float) -> None:
+        """Serve callbacks for so long [s]."""
+        end_s = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() >= end_s, seconds + 1.0, "time")
 
     def reset(self, task: str, seed: int, timeout_s: float = 30.0) -> str:
         """Put the twin at the start of an episode; return the task's sentence.

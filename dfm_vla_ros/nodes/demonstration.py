@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from types import TracebackType
 
-from dfm_vla_ros.nodes.bag import remove_bag
+from dfm_vla_ros.nodes.bag import TOPICS, remove_bag
 from dfm_vla_ros.nodes.client import GraphClient, Result
 from dfm_vla_ros.nodes.domain import own_domain
 from dfm_vla_ros.nodes.processes import Children
@@ -19,6 +19,8 @@ READY_S = 120.0
 """Loading torch and a checkpoint on two busy cores."""
 SLOWEST = 20.0
 """Real seconds per simulated second before an episode counts as stuck."""
+IN_FLIGHT_S = 0.5
+"""Until every publisher knows the recorder, and until it has what was published last."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,9 @@ class Demonstration:
     def wait_ready(self) -> None:
         """Wait until every node can do its part."""
         self.client.wait_ready(READY_S)
-        if self._settings.record_episodes:  # beside the policy's own subscription
-            self.client.wait_subscribers("third_camera/image_raw", 2, READY_S)
+        if self._settings.record_episodes:
+            self.client.wait_listener("recorder", TOPICS, READY_S)
+            self.client.linger(IN_FLIGHT_S)
         self.checkpoint_hash = self.client.statuses["policy_node/status"].checkpoint_hash
 
     def episode(
@@ -148,6 +151,7 @@ class Demonstration:
         )
         self._recorded += 1
         if self._recorded == settings.record_episodes:
+            self.client.linger(IN_FLIGHT_S)
             self.children.stop("recorder")
         success = run.error_code == Result.NONE
         return Outcome(
