@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -11,6 +13,7 @@ from dfm_vla_ros.model.refiner import Refiner, RefinerConfig
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.tokens.action import ActionTokenizer
+from dfm_vla_ros.tokens.poses import PoseTokenizer
 from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 
@@ -60,3 +63,21 @@ def random_observation(seed: int = 0, size: int = 32) -> Observation:
     images = {c: rng.integers(0, 256, (size, size, 3), dtype=np.uint8) for c in CAMERAS}
     joints = rng.uniform(-0.5, 0.5, (2, len(JOINT_NAMES)))
     return Observation(images, joints[0], joints[1], INSTRUCTION)
+
+
+POSES = ("pot.x", "pot.y", "pot.cos_yaw")
+
+
+def pose_checkpoint(seed: int = 0, names: tuple[str, ...] = POSES) -> Checkpoint:
+    """Return such a checkpoint that sees object poses instead of images."""
+    like = small_checkpoint(seed)
+    bounds = np.ones(len(names))
+    poses = PoseTokenizer(names, -bounds, bounds, 512)
+    sizes = replace(like.config.refiner, views=0, poses=len(names), pose_vocabulary=512)
+    config = replace(like.config, refiner=sizes, image_tokenizer=None, cameras=(), poses=names)
+    torch.manual_seed(seed)
+    refiner = Refiner(sizes).eval()
+    with torch.no_grad():
+        refiner.head.weight *= 50.0
+        refiner.pose_embedding.weight *= 10.0  # or three numbers among 39 would not show
+    return Checkpoint(config, refiner, None, like.action, like.proprioception, like.text, poses)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from dfm_vla_ros.evaluation.runner import Loop, LoopConfig
+from dfm_vla_ros.model.weights import CheckpointError
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
@@ -26,10 +27,20 @@ def load_loop(
         config: how the loop runs; its ``execute_steps`` are the checkpoint's.
         decoder: ``refinement_steps``, ``validation_steps`` instead of the checkpoint's.
         dark_cameras: that see black.
+
+    Raises:
+        CheckpointError, TokenizerError: the folder is damaged, or its object poses are not this
+            twin's.
     """
     policy = Policy.load(checkpoint, **(decoder or {}))
-    twin = Twin(camera_size=(policy.image_size, policy.image_size))
+    if policy.pose_names not in ((), Twin.pose_names):
+        raise CheckpointError(
+            f"{checkpoint} sees the poses {policy.pose_names}, this twin has {Twin.pose_names}: "
+            "train again on demonstrations of this twin"
+        )
+    twin = Twin(*([(policy.image_size,) * 2] if policy.cameras else []))
     twin.dark_cameras = dark_cameras
     limits = JointLimits.from_urdf(robot_description())
     config = replace(config or LoopConfig(), execute_steps=policy.execute_steps)
-    return Loop(twin, policy.act, policy.tokenizer, limits, config)
+    images = bool(policy.cameras)
+    return Loop(twin, policy.act, policy.tokenizer, limits, config, images)

@@ -85,10 +85,14 @@ class Loop:
         tokenizer: ActionTokenizer,
         limits: JointLimits,
         config: LoopConfig = LoopConfig(),
+        images: bool = True,
     ) -> None:
-        """Use ``act`` (``Policy.act``), whose tokens ``tokenizer`` decodes."""
+        """Use ``act`` (``Policy.act``), whose tokens ``tokenizer`` decodes.
+
+        Without ``images`` nothing is rendered: for a policy that sees object poses alone.
+        """
         self.twin, self.act, self.tokenizer = twin, act, tokenizer
-        self.limits, self.config = limits, config
+        self.limits, self.config, self.images = limits, config, images
 
     def run(self, task: str, seed: int) -> EpisodeResult:
         """Run one episode from its reset to success or timeout."""
@@ -120,6 +124,7 @@ class _Episode:
     def __init__(self, loop: Loop, seed: int) -> None:
         config, tokenizer = loop.config, loop.tokenizer
         self._twin, self._act, self._tokenizer = loop.twin, loop.act, tokenizer
+        self._images = loop.images
         self._limits, self._config, self._seed = loop.limits, config, seed
         self._hash = tokenizer.hash
         self._executor = Executor(tokenizer, loop.limits)
@@ -156,7 +161,10 @@ class _Episode:
             self._executor.progress, now_s, commanded, self._pace.arrival_s(now_s)
         )
         twin = self._twin
-        observation = Observation(twin.render(), twin.positions, commanded, twin.instruction)
+        images = twin.render() if self._images else {}
+        observation = Observation(
+            images, twin.positions, commanded, twin.instruction, twin.poses()
+        )
         self._pace.looked(now_s)
         chunk = self._act(observation, self._seed * 1000 + len(self.inference_s), guidance)
         self.inference_s.append(chunk.inference_s)

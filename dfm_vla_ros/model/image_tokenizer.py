@@ -61,6 +61,8 @@ def load_image_tokenizer(folder: Path) -> tuple[FsqTokenizer, tuple[str, ...]]:
     kind = read_content(Path(folder)).get("kind", "small")
     if kind == "small":
         checkpoint = Checkpoint.load(Path(folder))
+        if checkpoint.image_tokenizer is None:
+            raise CheckpointError(f"{folder} acts on object poses and has no image tokenizer")
         return checkpoint.image_tokenizer, checkpoint.config.cameras
     if kind != KIND:
         raise CheckpointError(

@@ -58,3 +58,16 @@ def check_observation(
     for name, values in (("positions", positions), ("commanded", commanded)):
         if np.shape(values) != (joints,):
             raise ObservationError(f"{name} have shape {np.shape(values)}, expected {(joints,)}")
+
+
+def check_poses(names: Sequence[str], poses: NDArray[np.float64] | None) -> None:
+    """Raise ObservationError unless ``poses`` are (P,), a number for each of ``names``."""
+    if poses is None:
+        raise ObservationError(
+            "no object poses, which this checkpoint sees instead of images; only the twin knows "
+            "them: run it with dfm-vla eval, or give a checkpoint with cameras"
+        )
+    if np.shape(poses) != (len(names),):
+        raise ObservationError(
+            f"poses have shape {np.shape(poses)}, expected {(len(names),)}: {', '.join(names)}"
+        )

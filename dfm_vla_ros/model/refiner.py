@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,13 @@ from dfm_vla_ros.model.ordinal import cosine_features
 class RefinerConfig:
     """Sizes of the token sequence and of the network.
 
-    Sequence: ``text_length`` words, one position a merged square of image tokens for each view,
-    one position an arm (its measured and commanded joints), then the actions. ``grouping``
+    Sequence: ``text_length`` words, one position a merged square of image tokens for each view
+    (there may be no views), one position an arm (its measured and commanded joints), one for all
+    ``poses`` numbers of the objects' poses if there are any, then the actions. ``grouping``
     consecutive action tokens share one position (``action_dim``: one position a step; 1: one a
-    token); each token still has its own distribution over the vocabulary.
+    token); each token still has its own distribution over the vocabulary. ``outputs`` says what
+    the network gives for a token: its K ``logits``; these and, last, a velocity head's raw
+    ``rates``; or one ``values``, the token itself on a scale from -1 to 1 (regression).
     """
 
     views: int
@@ -41,11 +45,15 @@ class RefinerConfig:
     layers: int = 4
     heads: int = 6
     cosines: int = 64
+    poses: int = 0
+    pose_vocabulary: int = 2048
+    outputs: Literal["logits", "rates", "values"] = "logits"
 
     @property
     def prefix_length(self) -> int:
         """Positions before the first action."""
-        return self.text_length + self.views * (self.grid // self.merge) ** 2 + self.arms
+        squares = self.views * (self.grid // self.merge) ** 2
+        return self.text_length + squares + self.arms + bool(self.poses)
 
     @property
     def action_length(self) -> int:
@@ -57,12 +65,14 @@ class RefinerConfig:
 class Prefix:
     """What is clean, as tokens: text (B, L), codes (B, V, G * G), proprioception (B, 2 * D).
 
-    Proprioception is the D measured joints, then the D commanded ones.
+    Proprioception is the D measured joints, then the D commanded ones. Codes are None without
+    views; poses (B, P) are None without poses.
     """
 
     text: Tensor
-    codes: Tensor
+    codes: Tensor | None
     proprioception: Tensor
+    poses: Tensor | None = None
 
 
 class Refiner(Incremental):
@@ -78,20 +88,25 @@ class Refiner(Incremental):
         self.backbone = LlamaModel(_llama(c))
         self.backbone.embed_tokens = nn.Identity()  # embeddings are our own
         self.text_embedding = nn.Embedding(c.text_vocabulary, c.width)
-        self.level_embedding = nn.Embedding(sum(c.levels), c.patch_width)
-        self.patch_position = nn.Parameter(torch.zeros(c.views, c.grid**2, c.patch_width))
-        self.patch_mixer = nn.Conv2d(c.patch_width, 2 * c.patch_width, 3, padding=1)
-        self.patch_merger = nn.Linear(2 * c.patch_width * c.merge**2, c.width)
+        if c.views:
+            self.level_embedding = nn.Embedding(sum(c.levels), c.patch_width)
+            self.patch_position = nn.Parameter(torch.zeros(c.views, c.grid**2, c.patch_width))
+            self.patch_mixer = nn.Conv2d(c.patch_width, 2 * c.patch_width, 3, padding=1)
+            self.patch_merger = nn.Linear(2 * c.patch_width * c.merge**2, c.width)
         per_arm = 2 * c.action_dim // c.arms * c.cosines
         self.proprioception_embedding = nn.Linear(per_arm, c.width)
+        if c.poses:
+            self.pose_embedding = nn.Linear(c.poses * c.cosines, c.width)
         self.action_embedding = nn.Linear(c.grouping * c.cosines, c.width)
         self.position = nn.Parameter(torch.zeros(c.prefix_length + c.action_length, c.width))
-        self.head = nn.Linear(c.width, c.grouping * c.cosines)
+        self.head = nn.Linear(c.width, c.grouping * (1 if c.outputs == "values" else c.cosines))
+        if c.outputs == "rates":
+            self.rate_head = nn.Linear(c.width, c.grouping)
         self._initialise()
 
     def _initialise(self) -> None:
         c = self.config
-        for table in (self.patch_position, self.position):
+        for table in (*([self.patch_position] if c.views else []), self.position):
             nn.init.normal_(table, std=0.5)
         nn.init.normal_(self.text_embedding.weight, std=0.5)
         nn.init.normal_(self.head.weight, std=0.02)
@@ -103,6 +118,9 @@ class Refiner(Incremental):
         self.register_buffer("action_features", torch.cat([actions, mask]), persistent=False)
         joints = cosine_features(c.proprioception_vocabulary, c.cosines)
         self.register_buffer("proprioception_features", joints, persistent=False)
+        if c.poses:
+            poses = cosine_features(c.pose_vocabulary, c.cosines)
+            self.register_buffer("pose_features", poses, persistent=False)
 
     def embed_prefix(self, prefix: Prefix) -> Tensor:
         """Return (B, prefix_length, width)."""
@@ -110,7 +128,12 @@ class Refiner(Incremental):
         joints = self.proprioception_features[prefix.proprioception]
         joints = joints.view(batch, 2, c.arms, -1, c.cosines).transpose(1, 2)
         arms = self.proprioception_embedding(joints.reshape(batch, c.arms, -1))
-        parts = [self.text_embedding(prefix.text), self._embed_images(prefix.codes), arms]
+        parts = [self.text_embedding(prefix.text), arms]
+        if c.views:
+            parts.insert(1, self._embed_images(prefix.codes))
+        if c.poses:
+            poses = self.pose_features[prefix.poses].flatten(1)
+            parts.append(self.pose_embedding(poses)[:, None])
         return torch.cat(parts, dim=1) + self.position[: c.prefix_length]
 
     def _embed_images(self, codes: Tensor) -> Tensor:
@@ -138,10 +161,19 @@ class Refiner(Incremental):
         return self.action_embedding(features) + place
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return (B, N, K) fp32 for ``hidden`` (B, action_length, width)."""
-        c = self.config
-        weights = self.head(hidden).float().view(hidden.shape[0], -1, c.cosines)
-        return weights @ self.action_features[:-1].T
+        """Return fp32 for ``hidden`` (B, action_length, width).
+
+        Returns:
+            (B, N, K) logits, (B, N, K + 1) with raw rates or (B, N, 1) values; see the config.
+        """
+        c, batch = self.config, hidden.shape[0]
+        if c.outputs == "values":
+            return self.head(hidden).float().view(batch, -1, 1)
+        weights = self.head(hidden).float().view(batch, -1, c.cosines)
+        logits = weights @ self.action_features[:-1].T
+        if c.outputs == "logits":
+            return logits
+        return torch.cat([logits, self.rate_head(hidden).float().view(batch, -1, 1)], dim=-1)
 
     @torch.no_grad()
     def prefill(
@@ -197,28 +229,33 @@ class Refiner(Incremental):
         """
         c = self.config
         self.check_group(first, count, c.grouping)
-        shifted = torch.nn.functional.pad(
-            tokens[:, :first], (c.grouping, 0), value=c.action_vocabulary
-        )
+        shifted = self._shifted(tokens[:, : first + c.grouping])
         begin = self.first_new(first, count, cache) // c.grouping
         embedded = self.embed_actions(shifted, begin, first // c.grouping + 1)
         hidden = self.extended(embedded, begin, cache, extend)
         return self.logits(hidden[:, -1:])
 
-    def forward(self, prefix: Prefix, tokens: Tensor) -> Tensor:
+    def forward(self, prefix: Prefix, tokens: Tensor, causal: bool = False) -> Tensor:
         """Return logits (B, R, N, K) for R noised replicas ``tokens`` (B, R, N) of one prefix.
 
         One pass: the replicas share the prefix and do not see each other.
+
+        Args:
+            prefix: of B samples.
+            tokens: (B, R, N).
+            causal: whether a position is to predict its tokens from those of the positions
+                before, as `next_logits` does, all of them at once.
         """
         c, (batch, replicas, count) = self.config, tokens.shape
-        actions = self.embed_actions(tokens.reshape(batch * replicas, count))
+        tokens = tokens.reshape(batch * replicas, count)
+        actions = self.embed_actions(self._shifted(tokens) if causal else tokens)
         embedded = torch.cat(
             [self.embed_prefix(prefix), actions.view(batch, replicas * c.action_length, c.width)],
             dim=1,
         )
         hidden = self.backbone(
             inputs_embeds=embedded,
-            attention_mask=self._mask(replicas, embedded),
+            attention_mask=self._mask(replicas, embedded, causal),
             position_ids=self._positions(replicas, tokens.device),
             use_cache=False,
         ).last_hidden_state[:, c.prefix_length :]
@@ -230,13 +267,24 @@ class Refiner(Incremental):
         actions = torch.arange(start, start + length, device=device).repeat(replicas)
         return torch.cat([torch.arange(start, device=device), actions])[None]
 
-    def _mask(self, replicas: int, like: Tensor) -> Tensor:
-        """Additive (1, 1, L, L): prefix sees prefix; a replica sees the prefix and itself."""
+    def _shifted(self, tokens: Tensor) -> Tensor:
+        """Return ``tokens`` (B, N') a position later, MASK in the first."""
+        c = self.config
+        shifted = tokens[:, : tokens.shape[1] - c.grouping]
+        return nn.functional.pad(shifted, (c.grouping, 0), value=c.action_vocabulary)
+
+    def _mask(self, replicas: int, like: Tensor, causal: bool) -> Tensor:
+        """Additive (1, 1, L, L): prefix sees prefix; a replica sees the prefix and itself.
+
+        Where it is causal, a replica sees of itself what is not later.
+        """
         c = self.config
         length = c.action_length
         group = torch.zeros(c.prefix_length + replicas * length, dtype=torch.long)
         group[c.prefix_length :] = torch.arange(1, replicas + 1).repeat_interleave(length)
         seen = (group[None, :] == 0) | (group[:, None] == group[None, :])
+        if causal:
+            seen[c.prefix_length :].tril_(c.prefix_length)
         mask = torch.zeros(seen.shape, dtype=like.dtype)
         return mask.masked_fill(~seen, torch.finfo(like.dtype).min)[None, None].to(like.device)
 

@@ -211,6 +211,7 @@ class UnifiedCheckpoint:
         images: Mapping[str, NDArray[np.uint8]],
         positions: NDArray[np.float64],
         commanded: NDArray[np.float64],
+        poses: NDArray[np.float64] | None = None,
     ) -> Tensor:
         """Return one moment as ids (1, P), for ``refiner.prefill``.
 
@@ -219,6 +220,7 @@ class UnifiedCheckpoint:
             images: camera -> (H, W, 3) uint8 RGB, any size.
             positions: (D,) measured joints [rad], grippers [m].
             commanded: (D,) commanded joints.
+            poses: not read: a layout has no place for them.
 
         Raises:
             ObservationError: a camera is missing, or an image or joint array is malformed.

@@ -100,9 +100,14 @@ class Policy:
         return self._checkpoint.config.cameras
 
     @property
+    def pose_names(self) -> tuple[str, ...]:
+        """Names of the numbers in ``Observation.poses``; empty for a policy that needs none."""
+        return getattr(self._checkpoint.config, "poses", ())
+
+    @property
     def image_size(self) -> int:
-        """Longest side of the images that the network sees [px]; others are resized."""
-        return max(max(size) for size in self._checkpoint.image_sizes.values())
+        """Longest side of the images that the network sees [px], 0 without; others are resized."""
+        return max((max(size) for size in self._checkpoint.image_sizes.values()), default=0)
 
     @property
     def horizon(self) -> int:
@@ -171,6 +176,7 @@ class Policy:
             observation.images,
             observation.positions,
             observation.commanded,
+            observation.poses,
         )
         committed, start = self._committed(guidance), self._start(guidance)
         solution = self._solver(

@@ -18,12 +18,15 @@ class Observation:
         positions: (D,) measured joints [rad], grippers [m], in the order of ``robot.joints``.
         commanded: (D,) positions commanded at this moment.
         instruction: the language goal.
+        poses: (P,) where the objects are, which the twin knows, for policies that see them
+            (``Policy.pose_names``).
     """
 
     images: Mapping[str, NDArray[np.uint8]]
     positions: NDArray[np.float64]
     commanded: NDArray[np.float64]
     instruction: str
+    poses: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
