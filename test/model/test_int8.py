@@ -41,6 +41,23 @@ def test_that_joined_layers_compute_the_same_and_share_their_weights(kind: str) 
     )
 
 
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+def test_that_large_layers_on_a_cpu_stay_in_their_mapped_file(kind: str) -> None:
+    torch.manual_seed(0)
+    layers = [nn.Linear(16, n) for n in (8, 4, 4)]
+    if kind == "int8":
+        layers = [Int8Linear(layer.weight.detach(), layer.bias.detach()) for layer in layers]
+    where = [layer.weight.data_ptr() for layer in layers]
+    x = torch.randn(2, 16)
+    expected = torch.cat([layer(x) for layer in layers], dim=-1)
+    pack = Packed(layers, largest_on_cpu=layers[0].weight.nbytes)
+    assert [layer.weight.data_ptr() for layer in layers] == where
+    torch.testing.assert_close(pack(x), expected)
+    torch.testing.assert_close(pack(x, 12), expected[:, :12])
+    layers[2].forward = lambda x: pytest.fail("computed in vain")
+    torch.testing.assert_close(pack(x, 12), expected[:, :12])
+
+
 def test_that_a_refiner_in_8_bits_is_close_to_itself_and_half_of_bf16() -> None:
     exact, small = unified().bfloat16(), unified().bfloat16()
     to_int8(small.layers.layers)
