@@ -15,7 +15,7 @@ import dacite
 import torch
 
 from dfm_vla_ros.flow.distances import OrderedDistance
-from dfm_vla_ros.flow.paths import MetricPath, MixturePath
+from dfm_vla_ros.flow.paths import MaskedPath, MetricPath, MixturePath
 from dfm_vla_ros.flow.paths import Path as FlowPath
 from dfm_vla_ros.flow.schedules import MetricSchedule
 from dfm_vla_ros.flow.solvers import SolverConfig
@@ -23,6 +23,7 @@ from dfm_vla_ros.model.weights import CheckpointError
 
 CONFIG = "config.json"
 Config = TypeVar("Config")
+Method = Literal["flow", "autoregressive", "masked", "remasked", "one_step", "regression"]
 
 
 @dataclass(frozen=True)
@@ -34,18 +35,20 @@ class PathConfig:
         c: of the metric schedule.
         alpha: of the metric schedule.
         kind: ``metric`` for ordered tokens, ``mixture`` (from uniform noise) for those without
-            order; then the numbers above mean nothing.
+            order, ``masked`` from MASK; then the numbers above mean nothing.
     """
 
     scale: float = 32.0
     c: float = 3.0
     alpha: float = 1.0
-    kind: Literal["metric", "mixture"] = "metric"
+    kind: Literal["metric", "mixture", "masked"] = "metric"
 
     def build(self, vocabulary_size: int) -> FlowPath:
         """Return the path over K = ``vocabulary_size`` tokens."""
         if self.kind == "mixture":
             return MixturePath(vocabulary_size)
+        if self.kind == "masked":
+            return MaskedPath(vocabulary_size)
         values = torch.linspace(0, 1, vocabulary_size)
         distance = OrderedDistance(values, scale=self.scale)
         return MetricPath(distance, MetricSchedule(self.c, self.alpha))
@@ -56,6 +59,10 @@ class DecoderConfig:
     """How a chunk is refined unless the caller says otherwise.
 
     Attributes:
+        method: what the network was trained for: ``flow`` along the path (with the rates of a
+            velocity head where it has one), ``autoregressive``, ``masked`` (a kept token stays),
+            ``remasked``, ``one_step`` or ``regression``. Those without a path's time have
+            ``refinement_steps + validation_steps`` evaluations or as many as they need.
         refinement_steps: along the path.
         validation_steps: closing ones.
         target: how tokens are taken from the posterior.
@@ -66,11 +73,13 @@ class DecoderConfig:
     validation_steps: int = 2
     target: str = "median"
     early_stop_within: int | None = None
+    method: Method = "flow"
 
     def solver(self) -> SolverConfig:
         """Return these settings as the solver's."""
         early = self.early_stop_within is not None
-        return SolverConfig(**asdict(self), early_stop=early)
+        fields = {key: value for key, value in asdict(self).items() if key != "method"}
+        return SolverConfig(**fields, early_stop=early)
 
 
 def read_content(folder: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dfm_vla_ros.model.folder import DecoderConfig, folder_hash
 from dfm_vla_ros.model.loading import AnyCheckpoint, load_checkpoint
 from dfm_vla_ros.model.observation import ObservationError, square
 from dfm_vla_ros.model.unified_weights import Precision
+from dfm_vla_ros.policy.decoding import NetworkDenoiser, make_decoder
 from dfm_vla_ros.policy.tracing import as_trace
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.tokens.codec import ActionCodec
@@ -47,9 +48,12 @@ class Policy:
         self._device = torch.device(device)
         self.checkpoint_hash = checkpoint_hash
         self.decoder = decoder or checkpoint.config.decoder
-        path = checkpoint.config.path.build(checkpoint.action.vocabulary_size)
-        self._solver = Solver(path.to(self._device), self.decoder.solver())
+        path = checkpoint.config.path.build(checkpoint.action.vocabulary_size).to(self._device)
+        sizes = checkpoint.config.refiner
+        self._solver = make_decoder(self.decoder, path, getattr(sizes, "grouping", 1))
         self._engine = Engine(checkpoint.refiner, caching)
+        outputs = getattr(sizes, "outputs", "logits")
+        self._denoiser = NetworkDenoiser(self._engine, path, outputs)
 
     @classmethod
     def load(
@@ -180,7 +184,7 @@ class Policy:
         )
         committed, start = self._committed(guidance), self._start(guidance)
         solution = self._solver(
-            lambda tokens, _t, cache: self._engine.denoise(tokens, cache),
+            self._denoiser,
             shape=(1, self.tokenizer.token_count),
             prefix=self._engine.prefill(prefix, self._refinements(start)),
             generators=[seed],
@@ -201,7 +205,7 @@ class Policy:
 
     def _refinements(self, start: tuple[Tensor, float] | None) -> int:
         """Return the evaluations before validation begins."""
-        if start is None:
+        if start is None or not isinstance(self._solver, Solver):
             return self.refinement_steps
         return sum(time > start[1] for time in self._solver.config.refinement_grid())
 
