@@ -68,6 +68,7 @@ class ExecutorNode(ManagedNode):
         self._gate.stopped = reason
         self._silent = False
         self._active_s = 0.0
+        self._looked_s = float("-inf")
         self._published = (0, time.monotonic())
         self._status = StatusTopic(self, self._timeline, not self.values["publish_commands"])
         self._commanded = JointState()
@@ -192,7 +193,8 @@ class ExecutorNode(ManagedNode):
 
     def _planned(self, message: ActionChunk) -> Plan:
         """Return what the executor makes of a chunk, or raise ChunkRefused."""
-        self._look_for_rivals()
+        if time.monotonic() > self._looked_s + 2 * LOOK_S:  # the timer is starved
+            self._look_for_rivals()
         now_s = self._timeline.now_s()
         seen_s = self._timeline.seconds(message.observation_stamp)
         self._gate.check(message.goal_id, seen_s, now_s)
@@ -269,6 +271,7 @@ class ExecutorNode(ManagedNode):
 
     def _look_for_rivals(self) -> None:
         """Brake and fall silent while somebody else commands the arms."""
+        self._looked_s = time.monotonic()
         text = conflict(self, self._arms.output.topics)
         before, self._gate.conflict = self._gate.conflict, text
         if text and not before:
