@@ -1,0 +1,187 @@
+"""Markers of what the policy plans, did and refuses; no node.
+
+Every marker has a namespace and an id of its own that stay: a new one replaces the old, one that
+means nothing any more is deleted, and one that nobody renews ends by itself (``lifetime``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import Point
+from numpy.typing import NDArray
+from std_msgs.msg import ColorRGBA
+from visualization_msgs.msg import Marker
+
+from dfm_vla_ros.robot.joints import ARMS
+
+Array = NDArray[np.float64]
+
+PLAN, COMMITTED, REFINEMENT, EXECUTED = "plan", "committed", "refinement", "executed"
+STATUS, COMMANDED = "status", "commanded"
+PATHS = (PLAN, COMMITTED, REFINEMENT)
+WIDTHS_M = {PLAN: 0.006, COMMITTED: 0.011, REFINEMENT: 0.0015, EXECUTED: 0.004}
+COMMITTED_COLOUR = (0.35, 0.55, 1.0, 1.0)
+EXECUTED_COLOUR = (0.75, 0.75, 0.75, 0.9)
+UNKNOWN_COLOUR = (0.9, 0.9, 0.9, 1.0)
+TEXT_HEIGHT_M, LINE_M = 0.035, 0.05
+TEXT_AT_M = (0.3, 0.0, 0.55)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What all markers share.
+
+    Attributes:
+        frame: the robot's root.
+        lifetime_s: after which a marker that is not renewed ends [s].
+        sure: confidence that counts as certain and is drawn green.
+    """
+
+    frame: str
+    lifetime_s: float = 2.0
+    sure: float = 0.3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The paths of one chunk.
+
+    Attributes:
+        path: (H + 1, A, 3) [m] from where the grippers are at the observation.
+        confidence: (H, A), NaN where it is not known.
+        committed_steps: first steps that repeat the running chunk's.
+        fan: (E, H + 1, A, 3) the path that each evaluation stood for; NaN: none yet.
+    """
+
+    path: Array
+    confidence: Array
+    committed_steps: int
+    fan: Array
+
+
+def plan_markers(plan: Plan, look: Look, stamp: Time) -> list[Marker]:
+    """Return markers of PATHS for both arms."""
+    markers = []
+    for index, arm in enumerate(ARMS):
+        path, fan = plan.path[:, index], plan.fan[:, :, index]
+        colours = [confidence_colour(value, look.sure) for value in plan.confidence[:, index]]
+        colours = [colours[0], *colours]
+        kept = path[: plan.committed_steps + 1] if plan.committed_steps else path[:0]
+        markers += [
+            line(f"{PLAN}/{arm}", path, colours, look, stamp),
+            line(f"{COMMITTED}/{arm}", kept, [COMMITTED_COLOUR] * len(kept), look, stamp),
+            fan_marker(f"{REFINEMENT}/{arm}", fan, look, stamp),
+        ]
+    return markers
+
+
+def executed_markers(trail: Array, look: Look, stamp: Time) -> list[Marker]:
+    """Return the way that both grippers went: ``trail`` is (T, A, 3) [m]."""
+    colours = [EXECUTED_COLOUR] * len(trail)
+    return [
+        line(f"{EXECUTED}/{arm}", trail[:, index], colours, look, stamp)
+        for index, arm in enumerate(ARMS)
+    ]
+
+
+def deleted(namespaces: Sequence[str], look: Look, stamp: Time) -> list[Marker]:
+    """Return markers that delete these of both arms."""
+    none = np.empty((0, 3))
+    return [line(f"{name}/{arm}", none, [], look, stamp) for name in namespaces for arm in ARMS]
+
+
+def texts(lines: Sequence[tuple[str, bool]], look: Look, stamp: Time) -> list[Marker]:
+    """Return one text a line from the top down; an empty one is deleted.
+
+    Args:
+        lines: each with whether it tells of trouble.
+        look: shared.
+        stamp: of the markers.
+    """
+    markers = []
+    for index, (text, trouble) in enumerate(lines):
+        marker = _marker(STATUS, index, Marker.TEXT_VIEW_FACING, look, stamp)
+        marker.scale.z = TEXT_HEIGHT_M
+        x, y, z = TEXT_AT_M
+        marker.pose.position = Point(x=x, y=y, z=z - index * LINE_M)
+        marker.color = colour((1.0, 0.35, 0.3, 1.0) if trouble else (0.9, 0.9, 0.9, 1.0))
+        marker.text = text
+        if not text:
+            marker.action = Marker.DELETE
+        markers.append(marker)
+    return markers
+
+
+def line(
+    namespace: str, points: Array, colours: Sequence[tuple], look: Look, stamp: Time
+) -> Marker:
+    """Return a strip through ``points`` (P, 3); DELETE if they are no line or not finite."""
+    marker = _marker(namespace, 0, Marker.LINE_STRIP, look, stamp)
+    if len(points) < 2 or not np.isfinite(points).all():
+        marker.action = Marker.DELETE
+        return marker
+    marker.scale.x = WIDTHS_M[namespace.partition("/")[0]]
+    marker.points = [Point(x=x, y=y, z=z) for x, y, z in points.tolist()]
+    marker.colors = [colour(rgba) for rgba in colours]
+    return marker
+
+
+def fan_marker(namespace: str, fan: Array, look: Look, stamp: Time) -> Marker:
+    """Return all paths (E, P, 3) but the last in one marker, the early ones faint and blue.
+
+    One list of segments, so that fewer evaluations leave nothing behind.
+    """
+    marker = _marker(namespace, 0, Marker.LINE_LIST, look, stamp)
+    marker.scale.x = WIDTHS_M[REFINEMENT]
+    for row, path in enumerate(fan[:-1]):
+        if not np.isfinite(path).all():
+            continue
+        shade = colour(fan_colour((row + 1) / len(fan)))
+        points = [Point(x=x, y=y, z=z) for x, y, z in path.tolist()]
+        for pair in itertools.pairwise(points):
+            marker.points.extend(pair)
+            marker.colors.extend((shade, shade))
+    if not marker.points:
+        marker.action = Marker.DELETE
+    return marker
+
+
+def fan_colour(settled: float) -> tuple[float, float, float, float]:
+    """Return the colour of a path at a share of the refinement: violet to yellow, ever denser."""
+    return (0.3 + 0.7 * settled, 0.2 + 0.65 * settled, 0.9 - 0.7 * settled, 0.1 + 0.5 * settled)
+
+
+def confidence_colour(confidence: float, sure: float) -> tuple[float, float, float, float]:
+    """Return red (0) over yellow to green (``sure`` and above); grey if it is not known."""
+    if not np.isfinite(confidence):
+        return UNKNOWN_COLOUR
+    share = min(max(float(confidence) / sure, 0.0), 1.0)
+    return (min(1.0, 2 - 2 * share), min(1.0, 2 * share), 0.1, 1.0)
+
+
+def colour(rgba: Sequence[float]) -> ColorRGBA:
+    """Return the message."""
+    r, g, b, a = rgba
+    return ColorRGBA(r=float(r), g=float(g), b=float(b), a=float(a))
+
+
+def shape_marker(number: int, kind: int, size: Sequence[float], look: Look, stamp: Time) -> Marker:
+    """Return one body of the commanded robot, to be placed."""
+    marker = _marker(COMMANDED, number, kind, look, stamp)
+    marker.scale.x, marker.scale.y, marker.scale.z = map(float, size)
+    marker.color = colour((0.3, 0.7, 1.0, 0.25))
+    return marker
+
+
+def _marker(namespace: str, number: int, kind: int, look: Look, stamp: Time) -> Marker:
+    marker = Marker(ns=namespace, id=number, type=kind, action=Marker.ADD)
+    marker.header.frame_id, marker.header.stamp = look.frame, stamp
+    marker.pose.orientation.w = 1.0
+    sec, rest = divmod(look.lifetime_s, 1.0)
+    marker.lifetime = Duration(sec=int(sec), nanosec=round(rest * 1e9))
+    return marker
