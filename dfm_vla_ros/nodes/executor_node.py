@@ -22,7 +22,6 @@ from dfm_vla_ros.nodes.arms import Arms
 from dfm_vla_ros.nodes.chunk_book import ChunkBook, Rate
 from dfm_vla_ros.nodes.conflicts import conflict
 from dfm_vla_ros.nodes.diagnostics import Diagnostics, Report
-from dfm_vla_ros.nodes.episodes import EpisodeWatch
 from dfm_vla_ros.nodes.executor_parameters import (
     PARAMETERS,
     SPEED,
@@ -41,6 +40,7 @@ from dfm_vla_ros.nodes.run import run
 from dfm_vla_ros.nodes.stop_lock import StopLock
 from dfm_vla_ros.nodes.timeline import Timeline
 from dfm_vla_ros.nodes.trajectories import doubles
+from dfm_vla_ros.observing.episodes import EpisodeWatch
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.plan import Plan

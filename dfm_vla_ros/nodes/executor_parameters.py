@@ -11,10 +11,10 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter as Set
 
 from dfm_vla_ros.nodes import joint_states
-from dfm_vla_ros.nodes.joint_states import ArmNames
 from dfm_vla_ros.nodes.lifecycle import AUTOSTART
 from dfm_vla_ros.nodes.outputs import OUTPUTS
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError
+from dfm_vla_ros.observing.joint_states import ArmNames
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.collision import CollisionModel
 from dfm_vla_ros.robot.collision_scene import Distances

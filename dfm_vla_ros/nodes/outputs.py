@@ -15,11 +15,11 @@ from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.joint_states import ArmNames
 from dfm_vla_ros.nodes.motion import Motion
 from dfm_vla_ros.nodes.ticker import Ticker
 from dfm_vla_ros.nodes.timeline import Timeline
 from dfm_vla_ros.nodes.trajectories import doubles, to_message
+from dfm_vla_ros.observing.joint_states import ArmNames
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.plan import Plan
 from dfm_vla_ros.robot.reference import Trajectory

@@ -13,8 +13,10 @@ from dfm_vla_ros.model.unified_weights import Precision
 from dfm_vla_ros.nodes import joint_states
 from dfm_vla_ros.nodes.lifecycle import AUTOSTART
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError
-from dfm_vla_ros.nodes.sources import Bounds
-from dfm_vla_ros.nodes.watch import SOURCES, TRANSPORTS, TRIGGER, WatchSettings
+from dfm_vla_ros.observing import settings as kept
+from dfm_vla_ros.observing.cameras import TRANSPORTS
+from dfm_vla_ros.observing.settings import SOURCES, TRIGGER, ObserverSettings
+from dfm_vla_ros.observing.sources import Bounds
 from dfm_vla_ros.policy import defaults
 from dfm_vla_ros.robot.chunks import JoinMode
 
@@ -26,9 +28,14 @@ MODES = {mode.name.lower(): mode for mode in JoinMode}
 
 def _source_parameters(source: str) -> tuple[Parameter, ...]:
     """Return the bounds of one source; all skews are counted from the triggering one."""
-    age = Parameter(f"sources.{source}.maximum_age", 0.5, "[s] older stops chunks", (0.05, 60.0))
+    age = Parameter(
+        f"sources.{source}.maximum_age", kept.AGE_S, "[s] older stops chunks", (0.05, 60.0)
+    )
     skew = Parameter(
-        f"sources.{source}.maximum_skew", 0.2, "[s] of stamps, from the third view", (0.005, 60.0)
+        f"sources.{source}.maximum_skew",
+        kept.SKEW_S,
+        "[s] of stamps, from the third view",
+        (0.005, 60.0),
     )
     return (age,) if source == TRIGGERING else (age, skew)
 
@@ -50,9 +57,18 @@ PARAMETERS = (
     ),
     Parameter("minimum_inference_time", 0.0, "[s] rehearse a slower network", (0.0, 10.0)),
     *(parameter for source in SOURCES for parameter in _source_parameters(source)),
-    Parameter("frozen_timeout", 1.0, "[s] of one picture while arms move; 0: off", (0.0, 60.0)),
-    Parameter("frozen_motion", 0.05, "[rad] that a picture must show", (0.001, 3.0)),
-    Parameter("maximum_tracking_error", 0.5, "[rad] between command and joint", (0.01, 7.0)),
+    Parameter(
+        "frozen_timeout",
+        kept.FROZEN_TIMEOUT_S,
+        "[s] of one picture while arms move; 0: off",
+        (0.0, 60.0),
+    ),
+    Parameter(
+        "frozen_motion", kept.FROZEN_MOTION_RAD, "[rad] that a picture must show", (0.001, 3.0)
+    ),
+    Parameter(
+        "maximum_tracking_error", kept.TRACKING_RAD, "[rad] between command and joint", (0.01, 7.0)
+    ),
     Parameter("stale_timeout", 5.0, "[s] without fresh observations abort a goal", (0.1, 600.0)),
     Parameter("default_timeout", 60.0, "[s] of a goal that names none", (0.1, 86400.0)),
     Parameter("longest_instruction", 512, "[bytes]", (1, 65536)),
@@ -62,7 +78,7 @@ PARAMETERS = (
 )
 
 
-def watch_settings(values: Mapping[str, Any]) -> WatchSettings:
+def watch_settings(values: Mapping[str, Any]) -> ObserverSettings:
     """Return what an observation must keep.
 
     Raises:
@@ -76,7 +92,7 @@ def watch_settings(values: Mapping[str, Any]) -> WatchSettings:
         )
         for source in SOURCES
     }
-    return WatchSettings(
+    return ObserverSettings(
         bounds,
         values["maximum_tracking_error"],
         values["frozen_timeout"],

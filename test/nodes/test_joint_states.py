@@ -6,8 +6,8 @@ import pytest
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import JointState
 
-from dfm_vla_ros.nodes.joint_states import ArmNames, JointStateSource
-from dfm_vla_ros.nodes.parameters import ParameterError
+from dfm_vla_ros.nodes.joint_states import JointStateSource
+from dfm_vla_ros.observing.joint_states import ArmNames, JointNamesError
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 
 DRIVER = [*(f"joint{i}" for i in range(1, 7)), "gripper"]
@@ -40,8 +40,8 @@ def state(seconds: int, first: float, gripper: float) -> JointState:
 
 def test_that_two_arms_are_joined_with_the_older_stamp() -> None:
     node, taken = Subscriptions(), []
-    source = JointStateSource(node, values(), taken.append)
-    assert source.topics == ("left_arm/joint_states", "right_arm/joint_states")
+    JointStateSource(node, values(), taken.append)
+    assert list(node.callbacks) == ["left_arm/joint_states", "right_arm/joint_states"]
     node.callbacks["left_arm/joint_states"](state(5, 0.1, 0.07))
     assert taken == []
     node.callbacks["right_arm/joint_states"](state(3, 0.2, 0.02))
@@ -73,5 +73,5 @@ def test_that_one_message_for_both_arms_is_handed_on_as_it_is() -> None:
 
 @pytest.mark.parametrize("names", [["a", "b"], ["a"] * 7])
 def test_that_names_that_cannot_be_seven_joints_are_refused(names: list[str]) -> None:
-    with pytest.raises(ParameterError, match="give 7, joints 1 to 6 and the gripper"):
+    with pytest.raises(JointNamesError, match="give 7, joints 1 to 6 and the gripper"):
         ArmNames(values(arm_joint_names=names))

@@ -12,10 +12,11 @@ from dfm_vla_ros.msg import TaskStatus
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 
-from dfm_vla_ros.nodes.images import Rgb
 from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
 from dfm_vla_ros.nodes.stamps import TimeBase
-from dfm_vla_ros.nodes.watch import Watch, joints_moving
+from dfm_vla_ros.nodes.watch import Watch
+from dfm_vla_ros.observing.cameras import joints_moving
+from dfm_vla_ros.observing.images import Rgb
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
 NOW_NS = 1_700_000_000 * 10**9
@@ -89,7 +90,7 @@ def give_images(watch: Watch, image: Rgb) -> None:
     """Let all cameras have taken ``image`` 10 ms ahead, where velocities count."""
     now = watch.now()
     for camera in CAMERAS:
-        watch._images[camera].put(image, now.ros_s + 0.01, now)
+        watch.sources[f"{camera}_camera"].put(image, now.ros_s + 0.01, now)
 
 
 def test_that_a_clock_that_went_backward_empties_every_source(node: Node, watch: Watch) -> None:

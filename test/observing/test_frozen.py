@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.nodes.frozen import FrozenWatch
-from dfm_vla_ros.nodes.sources import Moment
+from dfm_vla_ros.observing.frozen import FrozenWatch
+from dfm_vla_ros.observing.sources import Moment
 
 LEFT = np.array([True, False])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.nodes.sources import Array, Moment
+from dfm_vla_ros.observing.sources import Array, Moment
 
 
 class FrozenWatch:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import struct
 import zlib
+from typing import Any
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import CompressedImage
 
-from dfm_vla_ros.nodes.images import ImageRefused, Rgb
+from dfm_vla_ros.observing.images import ImageRefused, Rgb
 
 PNG = b"\x89PNG\r\n\x1a\n"
 JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
-def decompress(message: CompressedImage) -> Rgb:
+def decompress(message: Any) -> Rgb:
     """Return the image as (H, W, 3) uint8 RGB.
 
     A JPEG whose inside is damaged while both ends are there may pass: the format has no checksum.
