@@ -37,6 +37,8 @@ class Episode:
         instruction: the task's sentence.
         success: whether the task was done.
         period_s: control period [s].
+        poses: (T, P) where the objects are [m, and sines and cosines of angles]; None if unknown.
+        pose_names: of the P columns.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -48,11 +50,20 @@ class Episode:
     instruction: str
     success: bool
     period_s: float
+    poses: NDArray[np.float64] | None = None
+    pose_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that all parts have the same number of frames."""
         length = len(self.positions)
         parts = {"commanded": self.commanded, "targets": self.targets, **self.images}
+        if self.poses is not None:
+            parts["poses"] = self.poses
+        if (0 if self.poses is None else self.poses.shape[1]) != len(self.pose_names):
+            raise EpisodeError(
+                f"poses {None if self.poses is None else self.poses.shape} do not have a column "
+                f"for each of the {len(self.pose_names)} pose names; give both or neither"
+            )
         for name, part in parts.items():
             if len(part) != length:
                 raise EpisodeError(
@@ -79,8 +90,11 @@ def save_episode(episode: Episode, path: Path) -> None:
         "success": episode.success,
         "period_s": episode.period_s,
         "cameras": list(episode.images),
+        "pose_names": episode.pose_names,
     }
     arrays = {f"image_{camera}": images for camera, images in episode.images.items()}
+    if episode.poses is not None:
+        arrays["poses"] = episode.poses
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -144,4 +158,6 @@ def _from_arrays(file: np.lib.npyio.NpzFile) -> Episode:
         instruction=metadata["instruction"],
         success=metadata["success"],
         period_s=metadata["period_s"],
+        poses=file.get("poses"),
+        pose_names=tuple(metadata.get("pose_names", ())),
     )

@@ -1,0 +1,216 @@
+"""LeRobotDataset v3.0: names of files and columns, and what ``meta/info.json`` says.
+
+Source: https://github.com/huggingface/lerobot, ``lerobot/datasets``.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.robot.joints import JOINT_NAMES
+
+VERSION = "v3.0"
+INFO = Path("meta/info.json")
+STATS = Path("meta/stats.json")
+TASKS = Path("meta/tasks.parquet")
+EPISODES = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+DATA = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+FILES_PER_CHUNK = 1000
+
+IMAGES = "observation.images."
+STATE = "observation.state"
+COMMANDED = "observation.commanded"
+POSES = "observation.environment_state"
+ACTION = "action"
+STORAGES = ("video", "image")
+INDICES = ("frame_index", "episode_index", "index", "task_index")
+
+
+class DatasetError(DfmVlaError):
+    """A data set that cannot be read or written, or an episode that does not belong into it."""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What all episodes of a data set have in common.
+
+    Attributes:
+        cameras: camera -> (height, width) [px].
+        period_s: control period [s]; its inverse is a whole number.
+        joint_names: of the D joints.
+        pose_names: of the P numbers that say where the objects are; may be empty.
+        robot_type: name of the robot.
+    """
+
+    cameras: dict[str, tuple[int, int]]
+    period_s: float
+    joint_names: tuple[str, ...] = JOINT_NAMES
+    pose_names: tuple[str, ...] = ()
+    robot_type: str = "dfm_vla_dual_arm"
+
+    def __post_init__(self) -> None:
+        """Check the control period."""
+        rate = 1 / self.period_s if self.period_s > 0 else 0.0
+        if round(rate) < 1 or abs(rate - round(rate)) > 1e-6:
+            raise DatasetError(
+                f"control period {self.period_s} s is {rate:g} Hz; LeRobot data sets have a whole "
+                "number of frames per second: resample to one"
+            )
+
+    @property
+    def fps(self) -> int:
+        """Frames per second."""
+        return round(1 / self.period_s)
+
+    @classmethod
+    def of(cls, episode: Episode, **others: Any) -> DatasetSpec:
+        """Return the specification that ``episode`` has; ``others`` are further fields."""
+        cameras = {name: images.shape[1:3] for name, images in episode.images.items()}
+        return cls(cameras, episode.period_s, pose_names=episode.pose_names, **others)
+
+
+@dataclass(frozen=True)
+class Info:
+    """``meta/info.json``: the record of what is committed.
+
+    Attributes:
+        spec: of all episodes.
+        storage: "video" or "image"; "" without cameras.
+        episodes: how many are committed.
+        frames: how many they have.
+        tasks: distinct sentences.
+        identity: unique name of this data set.
+        content: the file itself.
+    """
+
+    spec: DatasetSpec
+    storage: str
+    episodes: int
+    frames: int
+    tasks: int
+    identity: str
+    content: dict[str, Any] = field(repr=False)
+
+
+def features(spec: DatasetSpec, storage: str) -> dict[str, dict[str, Any]]:
+    """Return the ``features`` of ``meta/info.json``."""
+    found = {
+        IMAGES + name: _camera(size, storage, spec.fps) for name, size in spec.cameras.items()
+    }
+    for name in (STATE, COMMANDED, ACTION):
+        found[name] = _vector(spec.joint_names)
+    if spec.pose_names:
+        found[POSES] = _vector(spec.pose_names)
+    found["timestamp"] = {"dtype": "float32", "shape": [1], "names": None}
+    found |= {name: {"dtype": "int64", "shape": [1], "names": None} for name in INDICES}
+    return found
+
+
+def _vector(names: tuple[str, ...]) -> dict[str, Any]:
+    return {"dtype": "float64", "shape": [len(names)], "names": list(names)}
+
+
+def _camera(size: tuple[int, int], storage: str, fps: int) -> dict[str, Any]:
+    feature: dict[str, Any] = {
+        "dtype": storage,
+        "shape": [*size, 3],
+        "names": ["height", "width", "channels"],
+    }
+    if storage == "video":
+        feature["info"] = {
+            "video.height": size[0],
+            "video.width": size[1],
+            "video.codec": "h264",
+            "video.pix_fmt": "gbrp",
+            "video.fps": fps,
+            "video.channels": 3,
+            "has_audio": False,
+            "is_depth_map": False,
+        }
+    return feature
+
+
+def new_info(spec: DatasetSpec, storage: str, identity: str, limits_mb: tuple[int, int]) -> dict:
+    """Return ``meta/info.json`` of a data set without episodes.
+
+    Args:
+        spec: of all episodes.
+        storage: "video" or "image".
+        identity: unique name.
+        limits_mb: largest size of a data and of a video file [MB].
+    """
+    return {
+        "codebase_version": VERSION,
+        "robot_type": spec.robot_type,
+        "total_episodes": 0,
+        "total_frames": 0,
+        "total_tasks": 0,
+        "chunks_size": FILES_PER_CHUNK,
+        "data_files_size_in_mb": limits_mb[0],
+        "video_files_size_in_mb": limits_mb[1],
+        "fps": spec.fps,
+        "splits": {},
+        "data_path": DATA,
+        "video_path": VIDEO if storage == "video" and spec.cameras else None,
+        "features": features(spec, storage),
+        "identity": identity,
+    }
+
+
+def read_info(folder: Path) -> Info:
+    """Return what ``meta/info.json`` of a data set says.
+
+    Raises:
+        DatasetError: it is missing, damaged or of another version.
+    """
+    path = folder / INFO
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{path} is missing: {folder} is no data set; make one with dfm-vla collect"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be read ({error}); restore it") from error
+    version = content.get("codebase_version") if isinstance(content, dict) else None
+    if version != VERSION:
+        raise DatasetError(
+            f"{path} is of version {version}, this reads {VERSION}; convert it with lerobot"
+        )
+    try:
+        return parse_info(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path} lacks or misstates {error}; restore it") from error
+
+
+def parse_info(content: dict[str, Any]) -> Info:
+    """Return the parts of ``meta/info.json``."""
+    columns = content["features"]
+    cameras = {k: v for k, v in columns.items() if v["dtype"] in STORAGES}
+    names = columns[STATE].get("names") or range(columns[STATE]["shape"][0])
+    poses = columns.get(POSES, {}).get("names") or ()
+    spec = DatasetSpec(
+        cameras={k.removeprefix(IMAGES): tuple(v["shape"][:2]) for k, v in cameras.items()},
+        period_s=1 / content["fps"],
+        joint_names=tuple(str(name) for name in names),
+        pose_names=tuple(str(name) for name in poses),
+        robot_type=content.get("robot_type") or "",
+    )
+    storages = {v["dtype"] for v in cameras.values()} or {""}
+    if len(storages) > 1:
+        raise ValueError("one dtype for all cameras")
+    return Info(
+        spec,
+        storages.pop(),
+        content["total_episodes"],
+        content["total_frames"],
+        content["total_tasks"],
+        content.get("identity", ""),
+        content,
+    )

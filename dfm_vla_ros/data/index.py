@@ -1,0 +1,201 @@
+"""``meta/episodes``: a row for each episode, which says where its frames are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from dfm_vla_ros.data.format import EPISODES, FILES_PER_CHUNK, DatasetError, Info
+from dfm_vla_ros.data.statistics import Statistics
+from dfm_vla_ros.data.tables import read_table
+
+ROWS_PER_FILE = 250
+"""A new file of ``meta/episodes`` is begun after so many episodes."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Frames ``start`` .. ``start + length - 1`` of a file.
+
+    Attributes:
+        file: number of the file over all chunks.
+        start: first frame, counted from the beginning of the file.
+        length: how many.
+    """
+
+    file: int
+    start: int
+    length: int
+
+    def path(self, template: str, **names: str) -> Path:
+        """Return the file, below the data set's folder."""
+        chunk, file = divmod(self.file, FILES_PER_CHUNK)
+        return Path(template.format(chunk_index=chunk, file_index=file, **names))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One episode.
+
+    Attributes:
+        number: in the order in which the episodes were written.
+        key: unique name.
+        task: name of the task.
+        sentence: its instruction.
+        seed: of the layout.
+        success: whether the task was done.
+        first: number of its first frame in the data set.
+        data: where its numbers are (``start`` counts within the file).
+        videos: feature of a camera -> where its images are.
+        statistics: feature -> statistics; not read back by :func:`read_rows`.
+    """
+
+    number: int
+    key: str
+    task: str
+    sentence: str
+    seed: int
+    success: bool
+    first: int
+    data: Place
+    videos: dict[str, Place]
+    statistics: dict[str, Statistics] = field(default_factory=dict, repr=False)
+
+    @property
+    def length(self) -> int:
+        """Number of frames."""
+        return self.data.length
+
+
+def row_table(row: Row, fps: int) -> pa.Table:
+    """Return the row as ``meta/episodes`` has it."""
+    found: dict[str, Any] = {
+        "episode_index": row.number,
+        "tasks": [row.sentence],
+        "length": row.length,
+        **_place("data", row.data),
+        "dataset_from_index": row.first,
+        "dataset_to_index": row.first + row.length,
+    }
+    for name, place in row.videos.items():
+        found |= _place(f"videos/{name}", place)
+        found[f"videos/{name}/from_timestamp"] = place.start / fps
+        found[f"videos/{name}/to_timestamp"] = (place.start + place.length) / fps
+    for name, statistics in row.statistics.items():
+        found |= {f"stats/{name}/{k}": v.tolist() for k, v in statistics.items()}
+    found |= _place("meta/episodes", Place(row.number // ROWS_PER_FILE, 0, 0))
+    found |= {"key": row.key, "task_name": row.task, "seed": row.seed, "success": row.success}
+    return pa.table({name: pa.array([value], _type(name, value)) for name, value in found.items()})
+
+
+def _place(name: str, place: Place) -> dict[str, int]:
+    chunk, file = divmod(place.file, FILES_PER_CHUNK)
+    return {f"{name}/chunk_index": chunk, f"{name}/file_index": file}
+
+
+def _type(name: str, value: Any) -> pa.DataType | None:
+    """Return float64 for statistics, of which some are whole numbers by chance."""
+    if not name.startswith("stats/") or name.endswith("/count"):
+        return None
+    kind = pa.float64()
+    while isinstance(value, list):
+        kind, value = pa.list_(kind), value[0]
+    return kind
+
+
+def read_rows(folder: Path, info: Info) -> list[Row]:
+    """Return the rows of the committed episodes, by number; others are ignored.
+
+    Raises:
+        DatasetError: a file is damaged, or there are fewer episodes or frames than
+            ``meta/info.json`` says.
+    """
+    paths = sorted((folder / "meta/episodes").glob("chunk-*/file-*.parquet"))
+    found = [row for path in paths for row in _rows(path, info)]
+    rows = sorted((row for row in found if row.number < info.episodes), key=lambda r: r.number)
+    if [row.number for row in rows] != list(range(info.episodes)):
+        raise DatasetError(
+            f"{folder / 'meta/episodes'} has {len(rows)} of the {info.episodes} episodes of "
+            "meta/info.json; restore it"
+        )
+    frames = sum(row.length for row in rows)
+    if frames != info.frames:
+        raise DatasetError(
+            f"{folder / 'meta/episodes'} has {frames} frames, meta/info.json says {info.frames}; "
+            "restore them"
+        )
+    return rows
+
+
+def _rows(path: Path, info: Info) -> Sequence[Row]:
+    """Return the rows of one file; columns that only this package writes may be absent."""
+    names = [name for name in _column_names(path) if not name.startswith("stats/")]
+    table = read_table(path, names)
+    cameras = [
+        key for key, feature in info.content["features"].items() if feature["dtype"] == "video"
+    ]
+    try:
+        return [_row(values, cameras, info) for values in table.to_pylist()]
+    except KeyError as error:
+        raise DatasetError(f"{path} has no column {error}; restore it") from error
+
+
+def _column_names(path: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_schema(path).names
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path} is no whole parquet file ({error}); restore it") from error
+
+
+def _row(values: dict[str, Any], cameras: Sequence[str], info: Info) -> Row:
+    length, fps = values["length"], info.spec.fps
+    number = values["episode_index"]
+    videos = {}
+    for name in cameras:
+        start = round(values[f"videos/{name}/from_timestamp"] * fps)
+        videos[name] = Place(_file(values, f"videos/{name}"), start, length)
+    sentence = values["tasks"][0]
+    return Row(
+        number,
+        values.get("key") or f"episode_{number:06d}",
+        values.get("task_name") or sentence,
+        sentence,
+        values.get("seed") or 0,
+        values.get("success", True) is not False,
+        values["dataset_from_index"],
+        Place(_file(values, "data"), 0, length),
+        videos,
+    )
+
+
+def _file(values: dict[str, Any], name: str) -> int:
+    return values[f"{name}/chunk_index"] * FILES_PER_CHUNK + values[f"{name}/file_index"]
+
+
+def read_statistics(folder: Path, feature: str) -> list[Statistics]:
+    """Return the statistics of one feature of each episode that is in ``meta/episodes``."""
+    found: list[Statistics] = []
+    for path in sorted((folder / "meta/episodes").glob("chunk-*/file-*.parquet")):
+        prefix = f"stats/{feature}/"
+        names = [name for name in _column_names(path) if name.startswith(prefix)]
+        rows = read_table(path, names).to_pylist() if names else []
+        found += [{k.removeprefix(prefix): np.array(v) for k, v in row.items()} for row in rows]
+    return found
+
+
+def as_arrays(content: dict[str, dict[str, Any]]) -> dict[str, dict[str, NDArray]]:
+    """Return the numbers of ``meta/stats.json`` as arrays."""
+    return {name: {k: np.array(v) for k, v in part.items()} for name, part in content.items()}
+
+
+def episodes_file(number: int) -> Path:
+    """Return the file that holds the row of episode ``number``, below the folder."""
+    return Place(number // ROWS_PER_FILE, 0, 0).path(EPISODES)

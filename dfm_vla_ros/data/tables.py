@@ -1,0 +1,182 @@
+"""The parquet files of a data set: frames, episodes, tasks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.format import (
+    ACTION,
+    COMMANDED,
+    IMAGES,
+    POSES,
+    STATE,
+    STORAGES,
+    DatasetError,
+)
+
+PNG_LEVEL = 3
+_PNG = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def columns(episode: Episode, number: int, first: int, task: int) -> dict[str, NDArray]:
+    """Return the columns of an episode's frames that are numbers, each (T,) or (T, D).
+
+    Args:
+        episode: to be written.
+        number: of the episode in the data set.
+        first: number of its first frame in the data set.
+        task: index of its sentence.
+    """
+    length = len(episode)
+    frame = np.arange(length)
+    found = {
+        STATE: episode.positions,
+        COMMANDED: episode.commanded,
+        # What is due one period later; the last one stays.
+        ACTION: np.concatenate([episode.targets[1:], episode.targets[-1:]]),
+        "timestamp": (frame * episode.period_s).astype(np.float32),
+        "frame_index": frame,
+        "episode_index": np.full(length, number),
+        "index": first + frame,
+        "task_index": np.full(length, task),
+    }
+    return found if episode.poses is None else found | {POSES: episode.poses}
+
+
+def frame_table(
+    numbers: dict[str, NDArray], images: dict[str, NDArray[np.uint8]], features: dict[str, Any]
+) -> pa.Table:
+    """Return the rows of an episode; ``images`` only of the cameras that are stored as PNG."""
+    arrays = {}
+    for name, feature in features.items():
+        if feature["dtype"] == "image":
+            arrays[name] = _png_column(images[name.removeprefix(IMAGES)])
+        elif feature["dtype"] != "video":
+            arrays[name] = _number_column(numbers[name], feature["dtype"])
+    return pa.table(arrays).replace_schema_metadata(_hub_metadata(features))
+
+
+def _number_column(values: NDArray, dtype: str) -> pa.Array:
+    values = np.ascontiguousarray(values, dtype)
+    flat = pa.array(values.ravel())
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _png_column(images: NDArray[np.uint8]) -> pa.Array:
+    options = [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL]
+    files = [cv2.imencode(".png", image[..., ::-1], options)[1].tobytes() for image in images]
+    rows = [{"bytes": file, "path": f"frame-{i:06d}.png"} for i, file in enumerate(files)]
+    return pa.array(rows, _PNG)
+
+
+def _hub_metadata(features: dict[str, Any]) -> dict[str, str]:
+    """Return the note by which Hugging Face's ``datasets`` knows the images."""
+    types: dict[str, Any] = {}
+    for name, feature in features.items():
+        value = {"dtype": feature["dtype"], "_type": "Value"}
+        if feature["dtype"] == "image":
+            types[name] = {"_type": "Image"}
+        elif feature["dtype"] != "video":
+            length = feature["shape"][0]
+            listed = {"feature": value, "length": length, "_type": "List"}
+            types[name] = value if feature["names"] is None else listed
+    return {"huggingface": json.dumps({"info": {"features": types}})}
+
+
+def write_frames(path: Path, table: pa.Table, lengths: Sequence[int]) -> None:
+    """Write rows, a row group for each episode, so that one can be read alone."""
+    with pq.ParquetWriter(path, table.schema, compression="snappy") as writer:
+        start = 0
+        for length in lengths:
+            writer.write_table(table.slice(start, length))
+            start += length
+
+
+def read_table(
+    path: Path, names: Sequence[str] | None = None, episode: int | None = None
+) -> pa.Table:
+    """Read a parquet file, or the rows of one episode.
+
+    Raises:
+        DatasetError: it is missing, cut or otherwise damaged, or lacks a column.
+    """
+    filters = None if episode is None else [("episode_index", "==", episode)]
+    try:
+        table = pq.ParquetFile(path) if episode is None else None
+        if table is not None:
+            with table:
+                return table.read(list(names) if names else None, use_threads=False)
+        return pq.read_table(path, columns=names, filters=filters, use_threads=False)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing; restore it or collect the data again") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path} is no whole parquet file ({error}); restore it") from error
+
+
+def numbers(table: pa.Table, name: str, path: Path) -> NDArray:
+    """Return a column as an array (F,) or (F, D).
+
+    Raises:
+        DatasetError: ``path`` lacks the column, or its rows are not equally long.
+    """
+    if name not in table.column_names:
+        raise DatasetError(f"{path} has no column {name}; restore it")
+    column = table.column(name).combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks else pa.array([], column.type.value_type)
+    if not hasattr(column, "flatten") or pa.types.is_primitive(column.type):
+        return column.to_numpy(zero_copy_only=False).copy()
+    flat = column.flatten().to_numpy(zero_copy_only=False)
+    if len(column) and len(flat) % len(column):
+        raise DatasetError(f"{path}: the rows of {name} differ in length; restore it")
+    return flat.reshape(len(column), -1).copy()
+
+
+def pictures(table: pa.Table, name: str, path: Path) -> NDArray[np.uint8]:
+    """Return a column of PNG (or JPEG) files as images (F, H, W, 3), RGB.
+
+    Raises:
+        DatasetError: an image of ``path`` is damaged.
+    """
+    found = []
+    for row in table.column(name).to_pylist():
+        image = cv2.imdecode(np.frombuffer(row["bytes"], np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise DatasetError(f"{path}: image {len(found)} of {name} is damaged; restore it")
+        found.append(image[..., ::-1])
+    return np.stack(found)
+
+
+def task_table(sentences: Sequence[str]) -> pa.Table:
+    """Return ``meta/tasks.parquet``: the sentences are the index of a pandas frame."""
+    table = pa.table(
+        {"task_index": pa.array(range(len(sentences)), pa.int64()), "task": sentences}
+    )
+    kinds = {"task_index": ("int64", "int64"), "task": ("unicode", "object")}
+    described = [
+        {"name": n, "field_name": n, "pandas_type": p, "numpy_type": k, "metadata": None}
+        for n, (p, k) in kinds.items()
+    ]
+    note = {
+        "index_columns": ["task"],
+        "column_indexes": [],
+        "columns": described,
+        "creator": {"library": "pyarrow", "version": pa.__version__},
+        "pandas_version": "2.2.0",
+    }
+    return table.replace_schema_metadata({"pandas": json.dumps(note)})
+
+
+def is_camera(feature: dict[str, Any]) -> bool:
+    """Return whether a feature of ``meta/info.json`` is a camera."""
+    return feature["dtype"] in STORAGES

@@ -1,0 +1,357 @@
+"""Write LeRobotDataset v3.0, one whole episode after another."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from dfm_vla_ros.data import statistics, tables, video
+from dfm_vla_ros.data.checks import check_episode, check_same
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.files import remove_partials, replace_file, replace_json
+from dfm_vla_ros.data.format import (
+    DATA,
+    IMAGES,
+    INFO,
+    STATS,
+    STORAGES,
+    TASKS,
+    VIDEO,
+    DatasetError,
+    DatasetSpec,
+    Info,
+    new_info,
+    parse_info,
+    read_info,
+)
+from dfm_vla_ros.data.index import (
+    ROWS_PER_FILE,
+    Place,
+    Row,
+    episodes_file,
+    read_rows,
+    read_statistics,
+    row_table,
+)
+from dfm_vla_ros.data.statistics import Statistics
+
+LOCK = ".lock"
+FILE_MB = 4
+"""A file is rewritten to add an episode: larger files are fewer, but slower to add to."""
+MEGABYTE = 2**20
+GROWTH = 1.5
+"""``meta/stats.json`` is renewed when the frames have grown by this factor, and at the end."""
+
+
+class DatasetWriter:
+    """Adds episodes to a data set; a context manager.
+
+    ``meta/info.json`` is the commit record: it is replaced last, after all else is on the disk.
+    So :meth:`add` adds a durable episode or none, wherever the process is killed, and the next
+    writer removes what was left half done.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        spec: DatasetSpec,
+        storage: str = "video",
+        data_file_mb: int = FILE_MB,
+        video_file_mb: int = FILE_MB,
+    ) -> None:
+        """Begin a data set, or continue the one in ``folder``.
+
+        Args:
+            folder: of the data set; is made if there is none.
+            spec: of all episodes.
+            storage: "video" (H.264 without loss) or "image" (PNG within parquet).
+            data_file_mb: begin a new parquet file before one gets larger.
+            video_file_mb: begin a new video before one gets larger.
+
+        Raises:
+            DatasetError: another writer is at work, or the data set is of another kind.
+        """
+        if storage not in STORAGES:
+            raise DatasetError(f"storage is {storage!r}, give one of {', '.join(STORAGES)}")
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _lock(self.folder)
+        try:
+            limits = (data_file_mb, video_file_mb)
+            self._open(spec, storage, limits)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _open(self, spec: DatasetSpec, storage: str, limits_mb: tuple[int, int]) -> None:
+        remove_partials(self.folder)
+        if not (self.folder / INFO).exists():
+            content = new_info(spec, storage, uuid.uuid4().hex, limits_mb)
+            replace_json(self.folder / INFO, content)
+        self._info = read_info(self.folder)
+        check_same(self._info, spec, storage, self.folder)
+        self._rows = read_rows(self.folder, self._info)
+        self._keys = {row.key for row in self._rows}
+        self._sentences = self._read_sentences()
+        self._statistics_frames = 0
+        self._recover()
+
+    def _read_sentences(self) -> list[str]:
+        if not self._info.tasks:
+            return []
+        table = tables.read_table(self.folder / TASKS).slice(0, self._info.tasks)
+        return table.column("task").to_pylist()
+
+    @property
+    def info(self) -> Info:
+        """What is committed."""
+        return self._info
+
+    def __len__(self) -> int:
+        """Return the number of episodes."""
+        return len(self._rows)
+
+    def __contains__(self, key: str) -> bool:
+        """Return whether there is an episode ``key``."""
+        return key in self._keys
+
+    def __enter__(self) -> Self:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Write the exact statistics and let other writers in."""
+        if self._lock < 0:
+            return
+        try:
+            self._write_statistics()
+        finally:
+            os.close(self._lock)
+            self._lock = -1
+
+    def add(self, episode: Episode, key: str) -> None:
+        """Add an episode, whole and on the disk when this returns.
+
+        ``episode.targets[0]`` is no label of any frame; it is read back as ``commanded[0]``.
+
+        Raises:
+            DatasetError: the episode does not fit, or there is one with this key; nothing is
+                changed then.
+        """
+        if self._lock < 0:
+            raise DatasetError(f"the writer of {self.folder} is closed; open another")
+        if key in self._keys:
+            raise DatasetError(f"{self.folder} has an episode {key} already; choose another key")
+        check_episode(episode, self._info, key)
+        sentences = self._sentences
+        if episode.instruction not in sentences:
+            sentences = [*sentences, episode.instruction]
+        row = self._write_episode(episode, key, sentences.index(episode.instruction))
+        if sentences is not self._sentences:
+            table = tables.task_table(sentences)
+            replace_file(
+                self.folder / TASKS, lambda path: tables.write_frames(path, table, [len(table)])
+            )
+        self._write_row(row)
+        self._commit(row, sentences)
+        if self._info.frames >= GROWTH * self._statistics_frames:
+            self._write_statistics()
+
+    def _commit(self, row: Row, sentences: list[str]) -> None:
+        content = self._info.content | {
+            "total_episodes": row.number + 1,
+            "total_frames": row.first + row.length,
+            "total_tasks": len(sentences),
+            "splits": {"train": f"0:{row.number + 1}"},
+        }
+        replace_json(self.folder / INFO, content)
+        self._info = parse_info(content)
+        self._rows.append(row)
+        self._keys.add(row.key)
+        self._sentences = sentences
+
+    def _write_episode(self, episode: Episode, key: str, task: int) -> Row:
+        number, first = self._info.episodes, self._info.frames
+        numbers = tables.columns(episode, number, first, task)
+        found: dict[str, Statistics] = {}
+        for name, feature in self._info.content["features"].items():
+            camera = tables.is_camera(feature)
+            values = episode.images[name.removeprefix(IMAGES)] if camera else numbers[name]
+            column = values if values.ndim > 1 else values[:, None]
+            found[name] = statistics.of_images(values) if camera else statistics.of_numbers(column)
+        videos = {}
+        if self._info.storage == "video":
+            for camera, images in episode.images.items():
+                videos[IMAGES + camera] = self._write_video(IMAGES + camera, images)
+        table = tables.frame_table(numbers, episode.images, self._info.content["features"])
+        return Row(
+            number,
+            key,
+            episode.task,
+            episode.instruction,
+            episode.seed,
+            episode.success,
+            first,
+            self._write_data(table),
+            videos,
+            found,
+        )
+
+    def _write_video(self, name: str, images: np.ndarray) -> Place:
+        """Add images to the last video of a camera, or begin a new one."""
+        fps, limit = self._info.spec.fps, self._info.content["video_files_size_in_mb"]
+        encoded = video.encode(images, fps)
+        last = self._rows[-1].videos[name] if self._rows else None
+        if last is not None:
+            path = self.folder / last.path(VIDEO, video_key=name)
+            start = last.start + last.length
+            if _size(path) + len(encoded) <= limit * MEGABYTE and self._join(
+                path, start, encoded, fps
+            ):
+                return Place(last.file, start, len(images))
+        place = Place(0 if last is None else last.file + 1, 0, len(images))
+        path = self.folder / place.path(VIDEO, video_key=name)
+        replace_file(path, lambda partial: _write_bytes(partial, encoded))
+        return place
+
+    @staticmethod
+    def _join(path: Path, frames: int, encoded: bytes, fps: int) -> bool:
+        joined = False
+
+        def write(partial: Path) -> None:
+            nonlocal joined
+            joined = video.join(path, frames, encoded, fps, partial)
+            if not joined:
+                _write_bytes(partial, path.read_bytes())
+
+        replace_file(path, write)
+        return joined
+
+    def _write_data(self, table: pa.Table) -> Place:
+        """Add rows to the last parquet file, or begin a new one."""
+        limit = self._info.content["data_files_size_in_mb"] * MEGABYTE
+        lengths, file = [], 0
+        if self._rows:
+            file = self._rows[-1].data.file
+            lengths = [row.length for row in self._rows if row.data.file == file]
+            path = self.folder / Place(file, 0, 0).path(DATA)
+            size = _size(path)
+            if size + size / sum(lengths) * len(table) > limit:
+                lengths, file = [], file + 1
+        place = Place(file, sum(lengths), len(table))
+        path = self.folder / place.path(DATA)
+        rows = table
+        if lengths:
+            rows = pa.concat_tables([self._committed(path, sum(lengths)), table])
+        replace_file(path, lambda p: tables.write_frames(p, rows, [*lengths, len(table)]))
+        return place
+
+    def _committed(self, path: Path, frames: int) -> pa.Table:
+        table = tables.read_table(path)
+        if len(table) < frames:
+            raise DatasetError(f"{path} has {len(table)} frames, needs {frames}; restore it")
+        return table.slice(0, frames)
+
+    def _write_row(self, row: Row) -> None:
+        """Add a row to the last file of ``meta/episodes``, or begin a new one."""
+        path = self.folder / episodes_file(row.number)
+        table = row_table(row, self._info.spec.fps)
+        if row.number % ROWS_PER_FILE:
+            kept = tables.read_table(path).slice(0, row.number % ROWS_PER_FILE)
+            table = pa.concat_tables([kept, table])
+        replace_file(path, lambda p: tables.write_frames(p, table, [len(table)]))
+
+    def _recover(self) -> None:
+        """Remove what the commit record does not know of."""
+        last = self._rows[-1] if self._rows else None
+        known = {self.folder / INFO, self.folder / STATS, self.folder / TASKS}
+        for row in self._rows:
+            known.add(self.folder / row.data.path(DATA))
+            known.add(self.folder / episodes_file(row.number))
+            for name, place in row.videos.items():
+                known.add(self.folder / place.path(VIDEO, video_key=name))
+        for pattern in ("data/chunk-*/*", "videos/*/chunk-*/*", "meta/episodes/chunk-*/*"):
+            for path in set(self.folder.glob(pattern)) - known:
+                path.unlink()
+        if last is None:
+            return
+        frames = sum(row.length for row in self._rows if row.data.file == last.data.file)
+        lengths = [row.length for row in self._rows if row.data.file == last.data.file]
+        self._trim(self.folder / last.data.path(DATA), frames, lengths)
+        rows = last.number % ROWS_PER_FILE + 1
+        self._trim(self.folder / episodes_file(last.number), rows, [rows])
+
+    def _trim(self, path: Path, length: int, lengths: list[int]) -> None:
+        table = self._committed(path, length)
+        if len(tables.read_table(path)) > length:
+            replace_file(path, lambda p: tables.write_frames(p, table, lengths))
+
+    def _write_statistics(self) -> None:
+        """Write ``meta/stats.json``: exact for numbers, bounds for the quantiles of images."""
+        if not self._rows or self._statistics_frames == self._info.frames:
+            return
+        found = exact_statistics(self.folder, self._info, self._rows)
+        content = {n: {k: v.tolist() for k, v in part.items()} for n, part in found.items()}
+        replace_json(self.folder / STATS, content)
+        self._statistics_frames = self._info.frames
+
+
+def exact_statistics(folder: Path, info: Info, rows: list[Row]) -> dict[str, Statistics]:
+    """Return the statistics of all features over the committed episodes."""
+    paths = sorted({folder / row.data.path(DATA) for row in rows})
+    found = {}
+    for name, feature in info.content["features"].items():
+        if tables.is_camera(feature):
+            parts = read_statistics(folder, name)[: info.episodes]
+            if parts:
+                found[name] = statistics.merge(parts)
+        elif feature["dtype"] != "string":
+            parts = [tables.numbers(tables.read_table(path, [name]), name, path) for path in paths]
+            values = np.concatenate(parts)[: info.frames]
+            found[name] = statistics.of_numbers(values if values.ndim > 1 else values[:, None])
+    return found
+
+
+def _lock(folder: Path) -> int:
+    """Return an open file that holds the folder's lock; closing it lets others in."""
+    path = folder / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.read(descriptor, 100).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise DatasetError(
+            f"{folder} is being written by process {owner or 'unknown'}; wait until it is done, "
+            "or give another folder"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing; restore it") from error
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
