@@ -45,6 +45,7 @@ setup(
     author_email="maintainers@users.noreply.example",
     license="Apache-2.0",
     packages=find_packages(include=["dfm_vla_ros", "dfm_vla_ros.*"]),
+    package_data={"dfm_vla_ros.report": ["page/*"]},
     python_requires=">=3.11",
     install_requires=requirements(),
     entry_points={"console_scripts": ["dfm-vla = dfm_vla_ros.cli:main"]},

@@ -138,6 +138,7 @@ def test_that_pip_installs_every_module_and_the_data(without_ros: Path) -> None:
     source = without_ros / "source" / "dfm_vla_ros"
     modules = {path.relative_to(source) for path in source.rglob("*.py")}
     assert {path.relative_to(package) for path in package.rglob("*.py")} == modules
+    assert (package / "report" / "page" / "page.html").is_file()
     find = "from dfm_vla_ros.resources import resource_path as r; print(r('urdf'))"
     found = run([without_ros / "venv" / "bin" / "python", "-c", find], without_ros)
     assert Path(found.strip()) == package / "share" / "urdf"

@@ -1,0 +1,1 @@
+"""What was measured, as one HTML page that opens without a server."""
