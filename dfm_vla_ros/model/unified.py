@@ -177,43 +177,82 @@ class UnifiedRefiner(Incremental):
         hidden = self.extended(block[:, begin:], begin, cache, extend)
         return self.logits(hidden[:, -1:])
 
-    def forward(self, ids: Tensor, tokens: Tensor) -> Tensor:
+    def forward(
+        self,
+        ids: Tensor,
+        tokens: Tensor,
+        causal: bool = False,
+        padding: Tensor | None = None,
+    ) -> Tensor:
         """Return logits (B, R, N, K) for R noised replicas ``tokens`` (B, R, N) of one prefix.
 
         One pass of transformers' own modules: the replicas share the prefix ``ids`` (B, P) and do
         not see each other. With full attention, which has no shared prefix, R must be 1.
+
+        Args:
+            ids: all before the actions.
+            tokens: noised, 0..K.
+            causal: whether token i is to be predicted from the tokens before it, as
+                `next_logits` does, all of them at once.
+            padding: (B,) ids in front of a shorter prefix that stand for nothing; None: none.
+
+        Raises:
+            FlowError: replicas with full attention, or ``causal`` without a causal network.
         """
         batch, replicas, count = tokens.shape
         if self.config.attention == "full" and replicas > 1:
             raise FlowError(f"{replicas} replicas share a prefix that sees the actions; give 1")
+        if causal and not (self.config.shift and self.config.attention == "causal"):
+            raise FlowError("only a causal network with shift is trained autoregressively")
         prefix, tail = self._border(ids)
         tails = tail[:, None].expand(-1, replicas, -1)
         blocks = torch.cat([tails, self.ids[tokens]], dim=2)
         whole = torch.cat([prefix, blocks.flatten(1)], dim=1)
         embedded = self.embed(whole)
+        sizes = (prefix.shape[1], replicas, blocks.shape[2])
         hidden = self.layers(
             inputs_embeds=embedded,
-            attention_mask=self._mask(prefix.shape[1], replicas, blocks.shape[2], embedded),
-            position_ids=_positions(prefix.shape[1], replicas, blocks.shape[2], ids.device),
+            attention_mask=self._mask(*sizes, embedded, causal, padding),
+            position_ids=_positions(*sizes, ids.device, padding),
             use_cache=False,
         ).last_hidden_state[:, prefix.shape[1] :]
         hidden = hidden.view(batch, replicas, blocks.shape[2], -1)[:, :, :count]
         return self.logits(hidden)
 
-    def _mask(self, length: int, replicas: int, block: int, like: Tensor) -> Tensor:
-        """Additive (1, 1, L, L); group 0 is the prefix, the replicas are 1..R."""
-        group = torch.arange(1, replicas + 1).repeat_interleave(block)
-        group = torch.cat([torch.zeros(length, dtype=torch.long), group])
+    def _mask(
+        self,
+        length: int,
+        replicas: int,
+        block: int,
+        like: Tensor,
+        causal: bool,
+        padding: Tensor | None,
+    ) -> Tensor:
+        """Additive (1 or B, 1, L, L); group 0 is the prefix, the replicas are 1..R."""
+        group = torch.arange(1, replicas + 1, device=like.device).repeat_interleave(block)
+        group = torch.cat([group.new_zeros(length), group])
         seen = (group[None] == 0) | (group[:, None] == group[None])
         if self.config.attention == "full":
             seen = torch.ones_like(seen)
         if self.config.attention == "causal":
             seen[:length, :length].tril_()
-        mask = torch.zeros(seen.shape, dtype=like.dtype)
-        return mask.masked_fill(~seen, torch.finfo(like.dtype).min)[None, None].to(like.device)
+        if causal:
+            seen = seen.tril()
+        seen = seen[None]
+        if padding is not None:
+            place = torch.arange(len(group), device=like.device)
+            # What stands for nothing sees itself, or its row would have nothing to attend to.
+            seen = seen & (place >= padding[:, None])[:, None] | torch.eye(
+                len(group), dtype=torch.bool, device=like.device
+            )
+        mask = torch.zeros(seen.shape, dtype=like.dtype, device=like.device)
+        return mask.masked_fill(~seen, torch.finfo(like.dtype).min)[:, None]
 
 
-def _positions(length: int, replicas: int, block: int, device: torch.device) -> Tensor:
-    """Return (1, L): every replica stands right behind the prefix."""
+def _positions(
+    length: int, replicas: int, block: int, device: torch.device, padding: Tensor | None = None
+) -> Tensor:
+    """Return (1 or B, L): every replica stands right behind the prefix."""
     blocks = torch.arange(length, length + block, device=device).repeat(replicas)
-    return torch.cat([torch.arange(length, device=device), blocks])[None]
+    places = torch.cat([torch.arange(length, device=device), blocks])[None]
+    return places if padding is None else (places - padding[:, None]).clamp(min=0)
