@@ -15,6 +15,7 @@ import av
 import numpy as np
 from av.container import OutputContainer
 from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from dfm_vla_ros.data.format import DatasetError
@@ -115,13 +116,14 @@ def _range(container: Any, path: Path, start: int, length: int, fps: int) -> Ima
     times = [ticks(start + i, fps, stream.time_base) for i in range(length)]
     container.seek(times[0], stream=stream)
     images = np.empty((length, stream.height, stream.width, 3), np.uint8)
+    reformatter = VideoReformatter()
     found = 0
     for frame in container.decode(stream):
         if frame.pts is None or frame.pts < times[0]:
             continue
         if frame.pts != times[found]:
             break
-        images[found] = frame.to_ndarray(format=PIXELS)
+        images[found] = _rgb(frame, reformatter)
         found += 1
         if found == length:
             return images
@@ -129,3 +131,10 @@ def _range(container: Any, path: Path, start: int, length: int, fps: int) -> Ima
         f"{path} has no frame at {(start + found) / fps:.3f} s, needs {length} from "
         f"{start / fps:.3f} s on at {fps} Hz; it was cut: restore it"
     )
+
+
+def _rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> Images:
+    """Return a frame (H, W, 3); the planes of our own videos need no conversion."""
+    if frame.format.name != "gbrp":
+        frame = reformatter.reformat(frame, format=PIXELS)
+    return frame.to_ndarray()
