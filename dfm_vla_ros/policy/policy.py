@@ -19,6 +19,7 @@ from dfm_vla_ros.model.loading import AnyCheckpoint, load_checkpoint
 from dfm_vla_ros.model.observation import ObservationError, square
 from dfm_vla_ros.model.unified_weights import Precision
 from dfm_vla_ros.policy.decoding import NetworkDenoiser, make_decoder
+from dfm_vla_ros.policy.settings import described
 from dfm_vla_ros.policy.tracing import as_trace
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.tokens.codec import ActionCodec
@@ -54,6 +55,7 @@ class Policy:
         self._engine = Engine(checkpoint.refiner, caching)
         outputs = getattr(sizes, "outputs", "logits")
         self._denoiser = NetworkDenoiser(self._engine, path, outputs)
+        self._precision: Precision | None = None
 
     @classmethod
     def load(
@@ -91,7 +93,9 @@ class Policy:
         }
         changed = {key: value for key, value in given.items() if value is not None}
         decoder = replace(checkpoint.config.decoder, **changed)
-        return cls(checkpoint, folder_hash(Path(folder)), decoder, device, caching)
+        policy = cls(checkpoint, folder_hash(Path(folder)), decoder, device, caching)
+        policy._precision = precision
+        return policy
 
     @property
     def tokenizer(self) -> ActionCodec:
@@ -142,6 +146,11 @@ class Policy:
     def tasks(self) -> dict[str, str]:
         """Task -> sentence of the demonstrations that the checkpoint was trained on."""
         return dict(self._checkpoint.config.tasks)
+
+    @property
+    def decoding(self) -> str:
+        """How chunks are decoded, as JSON: what ``policy.repeating`` needs to do it again."""
+        return described(self.decoder, self._engine.caching, self._precision)
 
     @property
     def computed_share(self) -> float:
