@@ -69,6 +69,7 @@ class Kinematics:
         links: all of them, parents before children.
         parents: link -> its parent.
         fixed: links that never move in their parent.
+        dimension: D, how many joints a posture has.
     """
 
     def __init__(self, urdf: str, joint_names: Sequence[str] = JOINT_NAMES) -> None:
@@ -99,7 +100,7 @@ class Kinematics:
         self.fixed = frozenset(
             joint.child for joint in self._joints if joint.kind == "fixed" or joint.source is None
         )
-        self._dimension = len(columns)
+        self.dimension = len(columns)
 
     def poses(self, positions: Array, links: Sequence[str] | None = None) -> dict[str, Array]:
         """Return link -> (..., 4, 4), its pose in the root.
@@ -114,11 +115,11 @@ class Kinematics:
         wanted = self.links if links is None else tuple(links)
         needed = self._needed(wanted)
         given = np.asarray(positions, dtype=np.float64)
-        if given.ndim < 1 or given.shape[-1] != self._dimension:
+        if given.ndim < 1 or given.shape[-1] != self.dimension:
             raise KinematicsError(
-                f"positions have shape {given.shape}; the last axis must be {self._dimension}"
+                f"positions have shape {given.shape}; the last axis must be {self.dimension}"
             )
-        flat = given.reshape(-1, self._dimension)
+        flat = given.reshape(-1, self.dimension)
         found = {self.root: np.broadcast_to(np.eye(4), (len(flat), 4, 4))}
         for joint in self._joints:
             if joint.child in needed:
