@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from dfm_vla_ros.nodes import monitor_markers as markers
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.description import robot_description
-from dfm_vla_ros.robot.joints import CAMERAS
+from dfm_vla_ros.robot.joints import ARMS, CAMERAS
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +42,17 @@ def topics(tree: Any) -> Iterator[str]:
 def test_that_it_shows_the_robot_every_camera_the_frames_and_the_table(manager: dict) -> None:
     kinds = {display["Class"].split("/")[1] for display in manager["Displays"]}
     assert {"RobotModel", "TF", "Grid", "Image"} <= kinds
-    expected = {"robot_description", *(f"{camera}_camera/image_raw" for camera in CAMERAS)}
-    assert set(topics(manager)) == expected
+    cameras = {f"{camera}_camera/image_raw" for camera in CAMERAS}
+    monitor = {"monitor_node/markers", "monitor_node/image"}
+    assert set(topics(manager)) == {"robot_description", *cameras, *monitor}
+
+
+def test_that_it_names_every_namespace_of_the_markers_and_no_other(manager: dict) -> None:
+    (display,) = (d for d in manager["Displays"] if d["Class"].endswith("/MarkerArray"))
+    of_arms = (markers.PLAN, markers.COMMITTED, markers.REFINEMENT, markers.EXECUTED)
+    expected = {f"{name}/{arm}" for name in of_arms for arm in ARMS}
+    assert set(display["Namespaces"]) == {*expected, markers.STATUS, markers.COMMANDED}
+    assert display["Topic"]["Reliability Policy"] == "Reliable"
 
 
 def test_that_topics_follow_the_namespace(manager: dict) -> None:
