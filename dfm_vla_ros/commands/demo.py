@@ -148,7 +148,7 @@ def _summarise(
 
 def _develop(out: Path, seeds: list[int]) -> None:
     """Make film and contact sheet of the bag."""
-    from dfm_vla_ros.nodes.film import image_shares, read_bag, write_contact_sheet, write_film
+    from dfm_vla_ros.bags.film import image_shares, read_bag, write_contact_sheet, write_film
 
     recording = read_bag(out / BAG)
     episodes = recording.episodes(seeds)

@@ -10,7 +10,8 @@ from pathlib import Path
 from statistics import median
 from types import TracebackType
 
-from dfm_vla_ros.nodes.bag import TOPICS, remove_bag
+from dfm_vla_ros.bags.types import TOPICS
+from dfm_vla_ros.bags.writing import remove_bag
 from dfm_vla_ros.nodes.client import GraphClient, Result
 from dfm_vla_ros.nodes.domain import own_domain
 from dfm_vla_ros.nodes.processes import Children

@@ -10,7 +10,8 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
-from dfm_vla_ros.nodes.bag import LATCHED, TOPICS, BagWriter
+from dfm_vla_ros.bags.types import LATCHED, TOPICS
+from dfm_vla_ros.bags.writing import BagWriter
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
 from dfm_vla_ros.nodes.run import run
 

@@ -12,14 +12,13 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
 
+from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.types import TASK_STATUS
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.nodes.bag import typestore
+from dfm_vla_ros.observing.images import Rgb, to_rgb
+from dfm_vla_ros.observing.stamps import nanoseconds
 from dfm_vla_ros.robot.joints import CAMERAS
-
-Rgb = NDArray[np.uint8]
 
 VIEW_PX, CAPTION_PX = 288, 28
 SHEET_COLUMNS, SHEET_PX = 8, 128
@@ -85,24 +84,16 @@ def read_bag(bag: Path) -> Recording:
     statuses: list[tuple[int, Any]] = []
     images: dict[int, dict[str, Rgb]] = {}
     cameras = {f"/{camera}_camera/image_raw": camera for camera in CAMERAS}
-    with AnyReader([bag], default_typestore=typestore()) as reader:
-        wanted = [c for c in reader.connections if c.topic in {*cameras, "/task_status"}]
-        for connection, _, raw in reader.messages(wanted):
-            message = reader.deserialize(raw, connection.msgtype)
-            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec
-            if connection.topic == "/task_status":
-                statuses.append((stamp, message))
+    with Bag(bag) as reader:
+        for message in reader.messages({*cameras, f"/{TASK_STATUS}"}):
+            stamp = nanoseconds(message.value.header.stamp)
+            if message.topic in cameras:
+                images.setdefault(stamp, {})[cameras[message.topic]] = to_rgb(message.value)
             else:
-                images.setdefault(stamp, {})[cameras[connection.topic]] = _pixels(message)
+                statuses.append((stamp, message.value))
     if len(images) < 2:
         raise NothingRecorded(f"{bag} holds {len(images)} moments with images, at least 2 needed")
     return Recording(sorted(statuses, key=lambda status: status[0]), dict(sorted(images.items())))
-
-
-def _pixels(message: Any) -> Rgb:
-    """Return an rgb8 message of a bag as an array."""
-    rows = message.data.reshape(message.height, message.step)
-    return rows[:, : 3 * message.width].reshape(message.height, message.width, 3)
 
 
 def image_shares(recording: Recording) -> dict[str, float]:

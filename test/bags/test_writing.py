@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dfm_vla_ros.nodes.bag import BagWriter, NoBag, remove_bag
+from dfm_vla_ros.bags.writing import BagWriter, NoBag, remove_bag
 
 
 def test_that_an_earlier_bag_is_deleted(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dfm_vla_ros.nodes.film import (
+from dfm_vla_ros.bags.film import (
     Episode,
     NothingRecorded,
     Recording,
@@ -56,7 +56,7 @@ def test_that_a_frame_that_a_camera_missed_is_left_out_and_counted() -> None:
 
 
 def test_that_an_empty_bag_is_refused(tmp_path: object) -> None:
-    from dfm_vla_ros.nodes.bag import BagWriter
+    from dfm_vla_ros.bags.writing import BagWriter
 
     BagWriter(tmp_path / "bag").close()
     with pytest.raises(NothingRecorded, match="0 moments"):

@@ -1,0 +1,200 @@
+"""What a bag says of every chunk: what it was made from, what came out, what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.bags.faults import BagError
+from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.replay_series import JointSeries, Rates
+from dfm_vla_ros.bags.types import CHUNKS, TASK_STATUS
+from dfm_vla_ros.observing.settings import COMMANDED, MEASURED
+from dfm_vla_ros.observing.stamps import nanoseconds
+
+Array = NDArray[np.float64]
+
+EXECUTOR_STATUS = "executor_node/status"
+
+
+@dataclass
+class ChunkRecord:
+    """One ActionChunk of a bag.
+
+    Attributes:
+        number: its place among the bag's chunks.
+        goal_id, chunk_id: which chunk of which goal.
+        stamp_ns: of the observation.
+        published_ns: of the message.
+        instruction: in force.
+        image_stamps: camera -> stamp of the image that the policy saw [ns]; empty: not recorded.
+        measured: (D,) joints that the policy saw; empty: not recorded.
+        reference: (D,) commanded positions at the observation.
+        seed: of the refinement.
+        decoding: how it was decoded; empty: not recorded.
+        tokens: (N,).
+        committed_steps: first steps that were held.
+        warm_start: t0 of a warm start, 0 without.
+        guidance: (N,) what a warm start began with.
+        tokenizer_hash, checkpoint_hash: of what made it.
+        inference_s: time that the call took [s].
+        evaluations: of the network.
+        due_s: when each of its steps was due, by the executor's word, as (zero [ns], period [s]).
+        refused: why the executor refused it; empty: it did not, as far as is known.
+    """
+
+    number: int
+    goal_id: str
+    chunk_id: int
+    stamp_ns: int
+    published_ns: int
+    instruction: str
+    image_stamps: dict[str, int]
+    measured: Array
+    reference: Array
+    seed: int
+    decoding: str
+    tokens: NDArray[np.int64]
+    committed_steps: int
+    warm_start: float
+    guidance: NDArray[np.int64]
+    tokenizer_hash: str
+    checkpoint_hash: str
+    inference_s: float
+    evaluations: int
+    due: tuple[int, float] | None = None
+    refused: str = ""
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether all that made it is in the message: since version 0.2 of the messages."""
+        return bool(self.decoding) and len(self.measured) > 0
+
+
+@dataclass
+class Recording:
+    """What a bag holds beside its images.
+
+    Attributes:
+        chunks: without holds, in order of publication.
+        holds: when the policy told the arms to hold [ns].
+        joints: of ``joint_states`` and ``commanded_joint_states``.
+        rates: of every topic.
+        tasks: (stamp [ns], TaskStatus) in order.
+        topics: relative name -> name in the bag.
+    """
+
+    chunks: list[ChunkRecord] = field(default_factory=list)
+    holds: list[int] = field(default_factory=list)
+    joints: dict[str, JointSeries] = field(
+        default_factory=lambda: {name: JointSeries() for name in (MEASURED, COMMANDED)}
+    )
+    rates: Rates = field(default_factory=Rates)
+    tasks: list[tuple[int, Any]] = field(default_factory=list)
+    topics: dict[str, str] = field(default_factory=dict)
+
+
+def relative_topics(bag: Bag, wanted: Collection[str], namespace: str = "") -> dict[str, str]:
+    """Return relative name -> name in the bag, of those of ``wanted`` that are there.
+
+    Without ``namespace`` the one that has most of them is taken.
+    """
+    ends = {name: [t for t in bag.topics if t.endswith(f"/{name}")] for name in wanted}
+    spaces = [t.removesuffix(name) for name, found in ends.items() for t in found]
+    if not spaces:
+        return {}
+    chosen = f"/{namespace.strip('/')}/".replace("//", "/")
+    if not namespace:
+        chosen = max(sorted(set(spaces), key=len), key=spaces.count)
+    return {name: chosen + name for name in wanted if chosen + name in bag.topics}
+
+
+def read_recording(bag: Bag, topics: dict[str, str]) -> Recording:
+    """Read everything but the pixels.
+
+    Args:
+        bag: read once.
+        topics: relative name -> name in the bag.
+
+    Raises:
+        BagError: there is nothing that a replay could use.
+    """
+    if not topics:
+        held = ", ".join(sorted(bag.topics)) or "nothing"
+        raise BagError(f"{bag.path} holds none of this package's topics; it holds {held}")
+    recording = Recording(topics=topics)
+    names = {absolute: relative for relative, absolute in topics.items()}
+    refusals = _Refusals()
+    for message in bag.messages(set(names)):
+        relative = names[message.topic]
+        recording.rates.take(relative, _stamp_ns(message.value, message.received_ns))
+        if relative == CHUNKS:
+            _take_chunk(recording, message.value)
+        elif relative in recording.joints:
+            recording.joints[relative].take(message.value)
+        elif relative == TASK_STATUS:
+            recording.tasks.append((_stamp_ns(message.value, message.received_ns), message.value))
+        elif relative == EXECUTOR_STATUS:
+            refusals.take(recording.chunks, message.value)
+    return recording
+
+
+def _stamp_ns(message: Any, received_ns: int) -> int:
+    header = getattr(message, "header", None)
+    return received_ns if header is None else nanoseconds(header.stamp)
+
+
+def _take_chunk(recording: Recording, message: Any) -> None:
+    if message.hold:
+        recording.holds.append(nanoseconds(message.header.stamp))
+        return
+    stamps = getattr(message, "image_stamps", [])
+    cameras = getattr(message, "cameras", [])
+    recording.chunks.append(
+        ChunkRecord(
+            len(recording.chunks),
+            message.goal_id,
+            int(message.chunk_id),
+            nanoseconds(message.observation_stamp),
+            nanoseconds(message.header.stamp),
+            message.instruction,
+            {name: nanoseconds(stamp) for name, stamp in zip(cameras, stamps, strict=False)},
+            np.array(getattr(message, "measured_positions", []), dtype=np.float64),
+            np.array(message.reference_positions, dtype=np.float64),
+            int(getattr(message, "seed", 0)),
+            getattr(message, "decoding", ""),
+            np.array(message.tokens, dtype=np.int64),
+            int(message.committed_steps),
+            float(getattr(message, "warm_start", 0.0)),
+            np.array(getattr(message, "guidance_tokens", []), dtype=np.int64),
+            message.tokenizer_hash,
+            message.checkpoint_hash,
+            float(message.inference_time),
+            int(message.evaluations),
+        )
+    )
+
+
+class _Refusals:
+    """Tells from the executor's statuses what became of chunks."""
+
+    def __init__(self) -> None:
+        self._refused: int | None = None
+
+    def take(self, chunks: list[ChunkRecord], status: Any) -> None:
+        """Learn when steps are due, and whose refusal is counted."""
+        followed = (status.goal_id, int(status.chunk_id))
+        for chunk in reversed(chunks[-8:]):
+            if (chunk.goal_id, chunk.chunk_id) == followed and status.step_period > 0:
+                chunk.due = nanoseconds(status.step_zero), float(status.step_period)
+        before, self._refused = self._refused, int(status.refused)
+        if before is None or status.refused <= before or not status.message:
+            return
+        at_ns = nanoseconds(status.header.stamp)
+        newest = [chunk for chunk in chunks[-8:] if chunk.published_ns <= at_ns]
+        if newest:
+            newest[-1].refused = status.message

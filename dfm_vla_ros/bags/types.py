@@ -1,0 +1,44 @@
+"""The topics of a run and the types of their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from dfm_vla_ros.resources import resource_path
+from dfm_vla_ros.robot.joints import ARMS, CAMERAS
+
+PACKAGE = "dfm_vla_ros"
+MESSAGES = tuple(
+    f"{PACKAGE}/msg/{name}"
+    for name in ("ActionChunk", "ExecutorStatus", "PolicyStatus", "TaskStatus")
+)
+
+TASK_STATUS, POLICY_STATUS, CHUNKS = "task_status", "policy_node/status", "action_chunk"
+LATCHED = (TASK_STATUS, POLICY_STATUS, "executor_node/status")
+TOPICS: Mapping[str, str] = {
+    **{f"{camera}_camera/image_raw": "sensor_msgs/msg/Image" for camera in CAMERAS},
+    **{f"{camera}_camera/camera_info": "sensor_msgs/msg/CameraInfo" for camera in CAMERAS},
+    "joint_states": "sensor_msgs/msg/JointState",
+    "commanded_joint_states": "sensor_msgs/msg/JointState",
+    **{
+        f"{arm}_arm_controller/joint_trajectory": "trajectory_msgs/msg/JointTrajectory"
+        for arm in ARMS
+    },
+    CHUNKS: f"{PACKAGE}/msg/ActionChunk",
+    TASK_STATUS: f"{PACKAGE}/msg/TaskStatus",
+    POLICY_STATUS: f"{PACKAGE}/msg/PolicyStatus",
+    "executor_node/status": f"{PACKAGE}/msg/ExecutorStatus",
+}
+"""What the demo records: relative topic -> type."""
+
+
+def typestore() -> Typestore:
+    """Return Jazzy's types and this package's."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for kind in MESSAGES:
+        text = resource_path(f"msg/{kind.rpartition('/')[2]}.msg").read_text(encoding="utf-8")
+        store.register(get_types_from_msg(text, kind))
+    return store
