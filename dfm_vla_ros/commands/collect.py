@@ -1,92 +1,229 @@
-"""``dfm-vla collect``: expert demonstrations in the twin, one file an episode."""
+"""``dfm-vla collect``: expert demonstrations in the twin, into a LeRobot data set."""
 
 from __future__ import annotations
 
 import argparse
 import functools
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.options import positive_count, seed
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
+    from dfm_vla_ros.data.writer import DatasetWriter
     from dfm_vla_ros.sim.twin import Twin
 
 MILLIRADIAN = 1e-3
+SPOOL = ".spool"
+"""Folder within the data set where recorders put whole episodes for the one writer."""
+LARGEST_NOISE_MRAD = 1000.0
 
-Job = tuple[str, int, Path, float]
-"""Task, seed, folder, noise [rad]."""
+
+@dataclass(frozen=True)
+class Job:
+    """One demonstration to record.
+
+    Attributes:
+        task: name of the task.
+        seed: of layout and noise.
+        noise_rad: largest noise on the executed joints.
+        images: whether to render.
+        spool: folder for the finished episode.
+    """
+
+    task: str
+    seed: int
+    noise_rad: float
+    images: bool
+    spool: Path
+
+    @property
+    def key(self) -> str:
+        """The episode's name in the data set; sorts by task, then seed."""
+        return f"{self.task}_{self.seed:08d}"
+
+    @property
+    def path(self) -> Path:
+        """Where the finished episode waits."""
+        return self.spool / f"{self.key}.npz"
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Add ``collect``."""
     parser = subparsers.add_parser("collect", help="record expert demonstrations in the twin")
-    parser.add_argument("--task", required=True, help="place_block, place_veg or pot_lift")
-    parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the first episode")
-    parser.add_argument("--out", type=Path, required=True, help="folder; whole files are kept")
-    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--task", required=True, help="place_block, place_veg, pot_lift or all")
+    parser.add_argument("--episodes", type=positive_count, default=100, help="of each task")
+    parser.add_argument("--seed", type=seed, default=0, help="of the first episode")
+    parser.add_argument("--out", type=Path, required=True, help="data set; is continued")
+    parser.add_argument("--workers", type=positive_count, default=2, help="processes")
     parser.add_argument("--noise-mrad", type=float, default=12.0, help="executed joint noise")
+    parser.add_argument(
+        "--storage",
+        choices=("video", "image"),
+        default="video",
+        help="H.264 without loss, or PNG within parquet: larger, faster to read",
+    )
+    parser.add_argument(
+        "--no-images", action="store_true", help="joints and poses of the objects only: fast"
+    )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Collect what is missing; 0 if every episode succeeded."""
-    from dfm_vla_ros.data.episodes import episode_path
-    from dfm_vla_ros.sim.tasks import make_task
+    from dfm_vla_ros.sim.tasks import TASKS, make_task
 
-    make_task(options.task)
-    options.out.mkdir(parents=True, exist_ok=True)
+    if not 0 <= options.noise_mrad <= LARGEST_NOISE_MRAD:
+        raise DfmVlaError(
+            f"--noise-mrad is {options.noise_mrad}, give 0 .. {LARGEST_NOISE_MRAD:g}"
+        )
+    tasks = tuple(TASKS) if options.task == "all" else (make_task(options.task).name,)
     seeds = range(options.seed, options.seed + options.episodes)
-    missing = [s for s in seeds if not episode_path(options.out, options.task, s).exists()]
-    print(f"{options.task}: {len(seeds) - len(missing)} present, {len(missing)} to collect")
-    jobs = [
-        (options.task, seed, options.out, options.noise_mrad * MILLIRADIAN) for seed in missing
-    ]
-    started = time.monotonic()
-    failures = _collect(jobs, options.workers)
-    for failure in failures:
-        print(f"failed, not kept: {failure}")
-    seconds = time.monotonic() - started
-    print(
-        f"{options.task}: {len(missing) - len(failures)}/{len(missing)} demonstrations in "
-        f"{seconds:.0f} s ({seconds / max(len(missing), 1):.2f} s each) in {options.out}"
+    failures = collect(
+        options.out,
+        [(task, number) for task in tasks for number in seeds],
+        options.workers,
+        options.noise_mrad * MILLIRADIAN,
+        options.storage,
+        not options.no_images,
     )
     return 1 if failures else 0
 
 
-def _collect(jobs: list[Job], workers: int) -> list[str]:
-    """Record every job in ``workers`` processes; return what failed."""
-    failures = []
-    for done, failure in enumerate(run_parallel(record, jobs, workers), start=1):
-        if failure:
-            failures.append(failure)
-        if done % 50 == 0 or done == len(jobs):
-            print(f"  {done}/{len(jobs)}, {len(failures)} failed", flush=True)
+def collect(
+    folder: Path,
+    wanted: Sequence[tuple[str, int]],
+    workers: int,
+    noise_rad: float,
+    storage: str = "video",
+    images: bool = True,
+) -> list[str]:
+    """Record the episodes that a data set lacks; may be killed and started again at any time.
+
+    They are added in the order of ``wanted`` whatever the order in which recorders finish, so
+    that the data set is the same however often this was interrupted.
+
+    Args:
+        folder: of the data set.
+        wanted: task and seed of each episode.
+        workers: processes.
+        noise_rad: largest noise on the executed joints.
+        storage: of the images, see :class:`DatasetWriter`.
+        images: whether to render.
+
+    Returns:
+        What failed and is not in the data set.
+    """
+    from dfm_vla_ros.data.writer import DatasetWriter
+    from dfm_vla_ros.sim.demonstrate import demonstration_spec
+
+    spool = Path(folder) / SPOOL
+    jobs = [Job(task, number, noise_rad, images, spool) for task, number in wanted]
+    started = time.monotonic()
+    with DatasetWriter(folder, demonstration_spec(images), storage) as writer:
+        missing = [job for job in jobs if job.key not in writer]
+        _clear_spool(spool, writer)
+        print(f"{len(jobs) - len(missing)} present, {len(missing)} to collect")
+        failures = _collect(missing, writer, workers, len(jobs))
+    _remove_spool(spool)
+    for failure in failures:
+        print(f"failed, not kept: {failure}")
+    seconds = time.monotonic() - started
+    print(
+        f"{len(missing) - len(failures)}/{len(missing)} demonstrations in {seconds:.0f} s "
+        f"({seconds / max(len(missing), 1):.2f} s each) in {folder}"
+    )
     return failures
 
 
-def record(job: Job) -> str | None:
-    """Record and keep one demonstration; return why it failed, or None."""
-    from dfm_vla_ros.data.episodes import episode_path, save_episode
+def _clear_spool(spool: Path, writer: DatasetWriter) -> None:
+    """Remove from the spool what is half written or in the data set already."""
+    spool.mkdir(exist_ok=True)
+    for path in spool.iterdir():
+        if path.suffix != ".npz" or path.stem in writer:
+            path.unlink()
+
+
+def _remove_spool(spool: Path) -> None:
+    """Remove the spool unless another run's episodes wait in it."""
+    if not any(spool.iterdir()):
+        spool.rmdir()
+
+
+def _collect(jobs: list[Job], writer: DatasetWriter, workers: int, total: int) -> list[str]:
+    """Record every job and add it at its turn; return what failed."""
+    from tqdm import tqdm
+
+    done: dict[str, str | None] = {job.key: None for job in jobs if job.path.exists()}
+    failures, turn = [], iter(jobs)
+    job = next(turn, None)
+    # disable=None: no bar where nobody watches
+    with tqdm(
+        total=total, initial=total - len(jobs), unit="episode", disable=None, mininterval=0.5
+    ) as bar:
+        for key, failure in _outcomes(jobs, done, workers):
+            done[key] = failure
+            while job is not None and job.key in done:
+                if problem := done.pop(job.key) or _add(job, writer):
+                    failures.append(problem)
+                bar.set_postfix(failed=len(failures), refresh=False)
+                bar.update()
+                job = next(turn, None)
+    return failures
+
+
+def _outcomes(
+    jobs: list[Job], done: dict[str, str | None], workers: int
+) -> Iterator[tuple[str, str | None]]:
+    """Yield key and failure of each job as it finishes; first those that waited already."""
+    yield from list(done.items())
+    missing = [job for job in jobs if not job.path.exists() and job.key not in done]
+    if missing:
+        yield from run_parallel(record, missing, min(workers, len(missing)))
+
+
+def _add(job: Job, writer: DatasetWriter) -> str | None:
+    """Add a finished episode to the data set, then take it out of the spool.
+
+    Returns:
+        What is wrong with the file, if a power cut damaged it; the next run records it again.
+    """
+    from dfm_vla_ros.data.episodes import EpisodeError, load_episode
+
+    try:
+        writer.add(load_episode(job.path), job.key)
+    except EpisodeError as error:
+        job.path.unlink()
+        return str(error)
+    job.path.unlink()
+    return None
+
+
+def record(job: Job) -> tuple[str, str | None]:
+    """Record one demonstration into the spool; return its key, and why it failed or None."""
+    from dfm_vla_ros.data.episodes import save_episode
     from dfm_vla_ros.sim.demonstrate import demonstrate
     from dfm_vla_ros.sim.errors import OutOfReach
 
-    task, seed, folder, noise_rad = job
     try:
-        episode = demonstrate(_worker_twin(), task, seed, noise_rad)
+        episode = demonstrate(_worker_twin(), job.task, job.seed, job.noise_rad, job.images)
     except OutOfReach as error:
-        return f"seed {seed}: {error}"
+        return job.key, f"{job.task}, seed {job.seed}: {error}"
     if not episode.success:
-        return f"seed {seed}: the task was not done"
-    save_episode(episode, episode_path(folder, task, seed))
-    return None
+        return job.key, f"{job.task}, seed {job.seed}: the task was not done"
+    save_episode(episode, job.path)
+    return job.key, None
 
 
 @functools.cache
 def _worker_twin() -> Twin:
     """Return this process's twin, built at the first call."""
+    from dfm_vla_ros.sim.demonstrate import CAMERA_SIZE
     from dfm_vla_ros.sim.twin import Twin
 
-    return Twin()
+    return Twin(CAMERA_SIZE)

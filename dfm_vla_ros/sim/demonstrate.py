@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
 from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.format import DatasetSpec
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.sim.experts import expert_targets
 from dfm_vla_ros.sim.twin import HOME, Twin
@@ -18,6 +19,8 @@ NOISE_TIME_S = 0.5
 """Correlation time of the executed noise."""
 SETTLE_S = 1.0
 """How long success may still come after the last target."""
+CAMERA_SIZE = (96, 96)
+"""Width and height of the images of a demonstration [px]."""
 _IS_GRIPPER = np.array([name.endswith("gripper") for name in JOINT_NAMES])
 
 
@@ -38,7 +41,7 @@ def demonstrate(
         twin.scene.lower,
         twin.scene.upper,
     )
-    positions, frames = _execute(twin, noisy, images)
+    positions, poses, frames = _execute(twin, noisy, images)
     return Episode(
         images=frames,
         positions=positions,
@@ -49,7 +52,16 @@ def demonstrate(
         instruction=twin.instruction,
         success=_settle(twin),
         period_s=CONTROL_PERIOD_S,
+        poses=poses,
+        pose_names=twin.pose_names,
     )
+
+
+def demonstration_spec(images: bool = True) -> DatasetSpec:
+    """Return what all demonstrations have in common, with or without images."""
+    width, height = CAMERA_SIZE
+    cameras = dict.fromkeys(CAMERAS if images else (), (height, width))
+    return DatasetSpec(cameras, CONTROL_PERIOD_S, pose_names=Twin.pose_names)
 
 
 def correlated_noise(length: int, largest_rad: float, seed: int) -> Array:
@@ -69,24 +81,25 @@ def correlated_noise(length: int, largest_rad: float, seed: int) -> Array:
 
 def _execute(
     twin: Twin, targets: Array, images: bool
-) -> tuple[Array, dict[str, NDArray[np.uint8]]]:
+) -> tuple[Array, Array, dict[str, NDArray[np.uint8]]]:
     """Run a C2 spline through the targets, at rest at both ends, as the executor does.
 
     Returns:
-        Measured positions (T, 14) and, if wanted, camera -> images (T, H, W, 3).
+        Measured positions (T, 14), poses of the objects (T, P) and, if wanted, camera ->
+        images (T, H, W, 3).
     """
-    positions, frames = [], []
+    positions, poses, frames = [], [], []
     for commands in _spline_commands(twin, targets):
         positions.append(twin.positions)
+        poses.append(twin.poses())
         if images:
             frames.append(twin.render())
         for command in commands:
             twin.command(command)
             twin.step()
     cameras = CAMERAS if images else ()
-    return np.array(positions), {
-        camera: np.array([frame[camera] for frame in frames]) for camera in cameras
-    }
+    views = {camera: np.array([frame[camera] for frame in frames]) for camera in cameras}
+    return np.array(positions), np.array(poses), views
 
 
 def _spline_commands(twin: Twin, targets: Array) -> list[Array]:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import argparse
-import os
 import subprocess
 import sys
 import time
@@ -11,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.commands import collect
 from dfm_vla_ros.data.episodes import (
     Episode,
     EpisodeError,
@@ -20,7 +17,6 @@ from dfm_vla_ros.data.episodes import (
     load_folder,
     save_episode,
 )
-from dfm_vla_ros.sim.errors import UnknownTask
 
 WRITER = """
 import sys
@@ -129,33 +125,3 @@ def test_that_a_killed_writer_leaves_whole_episodes_only(tmp_path: Path) -> None
     seeds = [episode.seed for episode in load_folder(tmp_path)]
     assert seeds == list(range(len(seeds)))
     assert len(seeds) >= 3
-
-
-def collect_options(folder: Path, episodes: int) -> argparse.Namespace:
-    return argparse.Namespace(
-        task="place_block", episodes=episodes, seed=20, out=folder, workers=1, noise_mrad=12.0
-    )
-
-
-def test_that_collecting_resumes_with_what_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert collect.run(collect_options(tmp_path, 1)) == 0
-    first = episode_path(tmp_path, "place_block", 20)
-    written = os.stat(first).st_mtime_ns
-    capsys.readouterr()
-    assert collect.run(collect_options(tmp_path, 2)) == 0
-    assert "1 present, 1 to collect" in capsys.readouterr().out
-    assert os.stat(first).st_mtime_ns == written
-    episodes = list(load_folder(tmp_path))
-    assert [episode.seed for episode in episodes] == [20, 21]
-    assert all(episode.success for episode in episodes)
-    assert tuple(episodes[0].images) == ("third", "left_wrist", "right_wrist")
-
-
-def test_that_collecting_an_unknown_task_makes_no_folder(tmp_path: Path) -> None:
-    options = collect_options(tmp_path / "out", 1)
-    options.task = "juggle"
-    with pytest.raises(UnknownTask):
-        collect.run(options)
-    assert not options.out.exists()
