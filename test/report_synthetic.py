@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.report.content import (
+    EpisodeRow,
+    EvaluationRun,
     Gap,
     PredictedChunk,
     Reference,
     Refinement,
     ReplayRun,
     Source,
+    TaskRow,
 )
 from dfm_vla_ros.report.pictures import Film, FilmEncoder, Picture
 
@@ -155,3 +158,22 @@ def broken(good: ReplayRun, fault: str) -> ReplayRun:
         return replace(good, measured=good.measured + np.where(np.arange(14) == 2, 0.08, 0.0))
     assert fault == "gripper scale off"
     return replace(good, measured=np.where(gripper, 2 * good.measured, good.measured))
+
+
+def evaluation(name: str = "default", seed: int = 0) -> EvaluationRun:
+    """Return 30 episodes of three tasks, a few with films."""
+    rng = np.random.default_rng(seed)
+    episodes = []
+    for task in ("place_block", "place_veg", "pot_lift"):
+        for number in range(10):
+            outcome = "error" if number == 9 else ("success" if rng.uniform() < 0.7 else "failure")
+            seconds = float(rng.uniform(4, 9)) if outcome == "success" else 20.0
+            shown = film(1.0) if number < 2 else None
+            row = EpisodeRow(task, 1_000_000 + number, outcome, 0.5, seconds, 12, 1, 0.07)
+            remark = "WORKSPACE x 1" if outcome == "failure" else ""
+            episodes.append(replace(row, film=shown, remark=remark))
+    tasks = []
+    for task in ("place_block", "place_veg", "pot_lift"):
+        successes = sum(row.task == task and row.outcome == "success" for row in episodes)
+        tasks.append(TaskRow(task, successes, 9, 1, 0.4, 0.95, f"do {task}"))
+    return EvaluationRun(name, tuple(tasks), tuple(episodes), {"checkpoint": name})
