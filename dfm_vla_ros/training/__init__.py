@@ -1,1 +1,1 @@
-"""From episodes to a checkpoint folder."""
+"""From data sets to a checkpoint folder."""

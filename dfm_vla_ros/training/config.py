@@ -1,144 +1,242 @@
-"""What a training run is told: one YAML file and ``key=value`` on the command line."""
+"""What a training run is told: one YAML file and ``key=value`` on the command line.
+
+``dfm-vla train --help-config`` prints every key with its default, bounds and meaning.
+"""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Literal
 
-import dacite
 import yaml
 
-from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.checkpoint import DecoderConfig, PathConfig
 from dfm_vla_ros.model.fsq import FsqConfig
+from dfm_vla_ros.training.schema import ConfigError, about, differing, key, plain, read, required
+from dfm_vla_ros.training.unified_config import UnifiedTrainConfig
 
+__all__ = ["ConfigError", "TrainConfig", "load_config"]
 
-class ConfigError(DfmVlaError):
-    """A key that does not exist or a value of the wrong type."""
+FREE = ("out", "resume", "threads", "device", "token_cache", "max_seconds", "save_every")
+"""Keys that a resumed run may change; those of ``evaluation`` and ``log_every`` too."""
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """Training of the image tokenizer (it is frozen afterwards).
+    """Training of the small image tokenizer, which is frozen afterwards."""
 
-    Attributes:
-        checkpoint: take the image tokenizer of this folder (a small checkpoint, or what
-            ``dfm-vla tokenizer fit-images`` wrote) instead of training one.
-        images_per_episode: images of each camera to train on.
-        steps: optimiser steps of ``batch`` images; ``lr`` is the peak of a cosine.
-    """
-
-    network: FsqConfig = field(default_factory=FsqConfig)
-    checkpoint: str = ""
-    images_per_episode: int = 7
-    steps: int = 1500
-    batch: int = 48
-    lr: float = 2e-3
+    network: FsqConfig = field(
+        default_factory=FsqConfig, metadata=about("size of the image tokenizer")
+    )
+    checkpoint: str = key(
+        "",
+        "take the image tokenizer of this folder (a small checkpoint, or what dfm-vla tokenizer "
+        "fit-images wrote) instead of training one",
+    )
+    images_per_episode: int = key(7, "images of each camera and episode to train on", low=1)
+    steps: int = key(1500, "optimiser steps", low=1)
+    batch: int = key(48, "images a step", low=1)
+    lr: float = key(2e-3, "peak of the one-cycle learning rate", above=0)
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Size of the refiner.
+    """Size of the small refiner."""
 
-    Attributes:
-        grouping: action tokens that share a position; 14 groups the joints of a step, 1 none.
-    """
+    width: int = key(192, "of the residual stream; a multiple of heads", low=1)
+    layers: int = key(4, "of the transformer", low=1)
+    heads: int = key(6, "of the attention", low=1)
+    text_length: int = key(8, "words of an instruction; more are cut", low=1)
+    grouping: int = key(
+        14, "action tokens that share a position: 14 groups the joints of a step, 1 none", low=1
+    )
 
-    width: int = 192
-    layers: int = 4
-    heads: int = 6
-    text_length: int = 8
-    grouping: int = 14
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Changes of what the network sees in training."""
+
+    code_dropout: float = key(0.02, "share of the image patches that are blanked", low=0, high=1)
+    variants: int = key(
+        0,
+        "changed versions of every frame, encoded once and cached; each sample takes the clean "
+        "frame or one of them with equal chance",
+        low=0,
+    )
+    brightness: float = key(0.2, "largest relative change of brightness", low=0, high=1)
+    contrast: float = key(0.2, "largest relative change of contrast", low=0, high=1)
+    shift_px: int = key(3, "largest shift of the image in either direction [px]", low=0)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Episodes in the twin during training."""
+
+    every: int = key(0, "steps between evaluations, and once at the end; 0: none", low=0)
+    episodes: int = key(10, "of each task", low=1)
+    seed: int = key(
+        900_000,
+        "of the first episode; the same ones each time. Published figures use 1,000,000 and up",
+        low=0,
+    )
+    timeout_s: float = key(20.0, "longest episode [s]", above=0)
+    workers: int = key(1, "processes", low=1)
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (peft) instead of all weights, for the large model."""
+
+    rank: int = key(0, "of the adapters; 0: train all weights", low=0)
+    alpha: float = key(16.0, "scale of the adapters, over rank", above=0)
+    dropout: float = key(0.0, "in front of the adapters", low=0, high=1)
+    targets: tuple[str, ...] = key(
+        ("q_proj", "k_proj", "v_proj", "o_proj"), "modules that get adapters"
+    )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One run.
+    """One run."""
 
-    Attributes:
-        data: folders of episodes (``dfm-vla collect``).
-        out: checkpoint folder to write; ``out``.csv beside it holds the losses.
-        episodes: use at most so many episodes of each folder; 0 is all.
-        steps: optimiser steps of ``batch`` prefixes with ``replicas`` noised action sequences
-            each, the first always at t = 0, the others at t = u ** time_power, u ~ U[0, 1].
-        smoothing_bins: standard deviation of the label's distribution over bins.
-        code_dropout: share of the image patches that are blanked in training.
-        lr: peak learning rate of AdamW (embeddings, biases, heads); muon_lr: of Muon (matrices
-            of the transformer), scaled to the size of an AdamW update.
-        save_every: steps between checkpoints; the last one is always written.
-    """
+    data: tuple[str, ...] = required("folders of data sets (dfm-vla collect, dfm-vla convert)")
+    out: str = required("folder of the run: state, checkpoints, metrics; a stopped run goes on")
+    episodes: int = key(0, "use at most so many episodes of each folder; 0: all", low=0)
+    held_out: float = key(0.03, "share of the episodes that is only measured on", low=0, high=0.9)
+    init: str = key(
+        "", "start from the weights and tokenizers of this checkpoint; a unified one is fine-tuned"
+    )
+    observation: Literal["images", "poses"] = key(
+        "images", "what is seen of the scene; poses are known in the twin alone"
+    )
+    objective: Literal["embed", "head", "ar", "masked", "l1"] = key(
+        "embed",
+        "embed: metric path, cross-entropy; head: mixture path and a velocity head; ar: from left "
+        "to right, teacher-forced; masked: masked diffusion; l1: regression of the token values",
+    )
+    steps: int = key(8000, "optimiser steps", low=0)
+    max_seconds: float = key(
+        0.0,
+        "stop after so much training time [s], 0: never. The learning rate then follows time or "
+        "steps, whichever is further; such a run is not repeatable to the digit",
+        low=0,
+    )
+    batch: int = key(32, "prefixes a step, over all processes", low=1)
+    accumulate: int = key(1, "parts that each process's share of a batch is cut into", low=1)
+    replicas: int = key(
+        4, "noised action sequences a prefix, the first at t = 0; ar and l1 have one", low=1
+    )
+    horizon: int = key(8, "steps of a chunk", low=1)
+    action_vocabulary: int = key(256, "bins of an action token", low=4)
+    optimiser: Literal["muon", "adamw"] = key(
+        "muon", "muon: Muon for the transformer's matrices, AdamW for the rest; adamw: for all"
+    )
+    lr: float = key(1.5e-3, "peak learning rate of AdamW", above=0)
+    muon_lr: float = key(3e-3, "peak learning rate of Muon, scaled to AdamW's update", above=0)
+    beta2: float = key(0.95, "of AdamW", low=0, high=0.99999)
+    weight_decay: float = key(0.05, "decoupled", low=0)
+    warmup_steps: int = key(200, "linear warm-up, before a cosine to 1%", low=0)
+    clip: float = key(1.0, "largest norm of the gradient", above=0)
+    ema: float = key(
+        0.998, "decay of the average of the weights, which is saved; 0: none", low=0, high=1
+    )
+    time_power: float = key(2.0, "t = u ** time_power, u uniform in 0..1", above=0)
+    smoothing_bins: float = key(1.5, "deviation of the label over bins; 0: one-hot", low=0)
+    precision: Literal["bf16", "fp32"] = key("bf16", "of matrix products; weights stay fp32")
+    gradient_checkpointing: bool = key(
+        False, "compute activations again in the backward pass: less memory, a third more time"
+    )
+    seed: int = key(0, "of weights, order, noise and augmentation", low=0, high=2**31)
+    threads: int = key(1, "of torch on the CPU", low=1)
+    device: Literal["auto", "cpu", "cuda"] = key("auto", "auto: a GPU where there is one")
+    save_every: int = key(1000, "steps between saved states and checkpoints", low=1)
+    log_every: int = key(50, "steps between rows of metrics.csv", low=1)
+    keep_best: Literal["held_loss", "success"] = key(
+        "held_loss", "what decides which checkpoint is kept as best/"
+    )
+    resume: bool = key(True, "go on where the run in out stopped; false: refuse to")
+    token_cache: str = key(
+        "", "folder of cached image tokens, shared between runs; default: image_tokens beside out"
+    )
+    augmentation: AugmentationConfig = field(
+        default_factory=AugmentationConfig, metadata=about("changes of what is seen")
+    )
+    evaluation: EvaluationConfig = field(
+        default_factory=EvaluationConfig, metadata=about("episodes in the twin during training")
+    )
+    lora: LoraConfig = field(
+        default_factory=LoraConfig, metadata=about("low-rank adapters, for a unified model")
+    )
+    unified: UnifiedTrainConfig = field(
+        default_factory=UnifiedTrainConfig, metadata=about("fine-tuning of a unified model")
+    )
+    vision: VisionConfig = field(
+        default_factory=VisionConfig, metadata=about("the image tokenizer")
+    )
+    network: NetworkConfig = field(
+        default_factory=NetworkConfig, metadata=about("the small refiner")
+    )
+    path: PathConfig = field(
+        default_factory=PathConfig,
+        metadata=about("the probability path; its kind follows from the objective"),
+    )
+    decoder: DecoderConfig = field(
+        default_factory=DecoderConfig,
+        metadata=about("how the policy decodes; its method follows from the objective"),
+    )
 
-    data: tuple[str, ...]
-    out: str
-    episodes: int = 0
-    steps: int = 8000
-    batch: int = 32
-    replicas: int = 4
-    horizon: int = 8
-    action_vocabulary: int = 256
-    lr: float = 1.5e-3
-    muon_lr: float = 0.003
-    weight_decay: float = 0.05
-    warmup_steps: int = 200
-    clip: float = 1.0
-    ema: float = 0.998
-    time_power: float = 2.0
-    smoothing_bins: float = 1.5
-    code_dropout: float = 0.02
-    held_out: float = 0.03
-    seed: int = 0
-    threads: int = 1
-    device: str = "cpu"
-    bf16: bool = True
-    save_every: int = 1000
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    path: PathConfig = field(default_factory=PathConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    def __post_init__(self) -> None:
+        """Check what involves several keys."""
+        checks = (
+            (bool(self.data), "data is empty: name at least one data set"),
+            (
+                self.network.width % self.network.heads == 0,
+                f"network.width is {self.network.width}, no multiple of network.heads, "
+                f"{self.network.heads}",
+            ),
+            (
+                self.keep_best != "success" or self.evaluation.every > 0,
+                "keep_best is success, but nothing is evaluated: set evaluation.every",
+            ),
+            (
+                self.lora.rank == 0 or bool(self.init),
+                f"lora.rank is {self.lora.rank}, but there are no weights to adapt: set init",
+            ),
+            (
+                self.batch % self.accumulate == 0,
+                f"batch is {self.batch}, no multiple of accumulate, {self.accumulate}",
+            ),
+        )
+        for good, message in checks:
+            if not good:
+                raise ConfigError(message)
 
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> TrainConfig:
     """Return the run that ``path`` describes, with ``key=value`` or ``group.key=value`` on top.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or a key or a type is wrong; the message
-            names the key and the nearest one that exists.
+        ConfigError: the file is missing or not YAML, or a key, a type or a value is wrong; the
+            message names the key, and the nearest one that exists or the bound.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from error
-    for override in overrides:
-        _apply(content, override)
-    _check_keys(TrainConfig, content, "")
-    try:
-        return dacite.from_dict(TrainConfig, content, dacite.Config(strict=True, cast=[tuple]))
-    except dacite.DaciteError as error:
-        raise ConfigError(f"{path}: {error}") from error
+    return read(TrainConfig, text, overrides, str(path))
 
 
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, equals, value = override.partition("=")
-    if not equals:
-        raise ConfigError(f"{override!r} is not of the form key=value")
-    *groups, last = key.split(".")
-    for group in groups:
-        content = content.setdefault(group, {})
-    content[last] = yaml.safe_load(value)
+def as_yaml(config: TrainConfig) -> str:
+    """Return all keys with their values."""
+    return yaml.safe_dump(plain(config), sort_keys=False)
 
 
-def _check_keys(schema: type, content: Any, prefix: str) -> None:
-    if not isinstance(content, dict):
-        raise ConfigError(f"{prefix.rstrip('.') or 'the file'} must hold keys, got {content!r}")
-    types = get_type_hints(schema)
-    known = [f.name for f in fields(schema)]
-    for key, value in content.items():
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known: {known}"
-            raise ConfigError(f"unknown key {prefix}{key}{hint}")
-        if is_dataclass(types[key]):
-            _check_keys(types[key], value, f"{prefix}{key}.")
+def changes(old: TrainConfig, new: TrainConfig) -> list[str]:
+    """Return ``key: old -> new`` of what makes ``new`` another run than ``old``."""
+    return [
+        f"{name}: {mine} -> {other}"
+        for name, mine, other in differing(old, new)
+        if name not in (*FREE, "log_every") and not name.startswith("evaluation.")
+    ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.model.fsq import FsqTokenizer
 from dfm_vla_ros.tokens.chunks import next_targets
+from dfm_vla_ros.training.schema import ConfigError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One episode of a data set.
+
+    Attributes:
+        dataset: where it is.
+        index: in the data set.
+    """
+
+    dataset: Dataset
+    index: int
+
+    @property
+    def key(self) -> str:
+        """Unique name."""
+        return f"{self.dataset.identity}/{self.dataset.keys[self.index]}"
+
+    def read(self, images: bool) -> Episode:
+        """Return the episode."""
+        return self.dataset.episode(self.index, images)
 
 
 @dataclass(frozen=True)
@@ -20,7 +44,6 @@ class Frames:
     """F observations with their labels.
 
     Attributes:
-        codes: (F, V, G * G) int16 image tokens.
         positions: (F, D) measured joints [rad or m].
         commanded: (F, D) commanded joints.
         targets: (F, H, D) clean targets of the next H steps.
@@ -28,9 +51,12 @@ class Frames:
         episode: (F,) number of the episode.
         sentences: the distinct instructions.
         tasks: task -> instruction.
+        period_s: control period [s].
+        joint_names: of the D joints.
+        poses: (F, P) where the objects are, None where that is unknown.
+        pose_names: of the P numbers.
     """
 
-    codes: Tensor
     positions: NDArray[np.float64]
     commanded: NDArray[np.float64]
     targets: NDArray[np.float64]
@@ -38,6 +64,44 @@ class Frames:
     episode: NDArray[np.int64]
     sentences: tuple[str, ...]
     tasks: dict[str, str]
+    period_s: float
+    joint_names: tuple[str, ...]
+    poses: NDArray[np.float64] | None = None
+    pose_names: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """Return F."""
+        return len(self.positions)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the numbers and the sentences."""
+        digest = hashlib.sha256(repr((self.sentences, self.tasks, self.period_s)).encode())
+        for part in (self.positions, self.commanded, self.targets, self.sentence, self.poses):
+            if part is not None:
+                digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()
+
+
+def list_sources(datasets: Sequence[Dataset], limit: int) -> list[Source]:
+    """Return the episodes, at most ``limit`` (0: all) of each data set.
+
+    Raises:
+        ConfigError: there are none, or the data sets differ in control period or joints.
+    """
+    found = [
+        Source(dataset, index)
+        for dataset in datasets
+        for index in range(len(dataset))[: limit or None]
+    ]
+    if not found:
+        raise ConfigError("the data sets hold no episode; make some with dfm-vla collect")
+    for what in ("period_s", "joint_names", "pose_names"):
+        values = {getattr(dataset, what): dataset.folder for dataset in datasets}
+        if len(values) > 1:
+            described = "; ".join(f"{folder}: {value}" for value, folder in values.items())
+            raise ConfigError(f"data sets differ in {what}: {described}; train on one kind")
+    return found
 
 
 def sample_images(
@@ -53,33 +117,44 @@ def sample_images(
     return torch.from_numpy(np.stack([np.concatenate(view) for view in views]))
 
 
-def make_frames(
-    episodes: Iterable[Episode], cameras: Sequence[str], tokenizer: FsqTokenizer, horizon: int
-) -> Frames:
-    """Return all frames of ``episodes``; images are reduced to codes one episode at a time."""
-    columns: dict[str, list] = {key: [] for key in ("codes", "positions", "commanded", "targets")}
-    sentence, number, tasks = [], [], {}
+def make_frames(sources: Sequence[Source], horizon: int) -> Frames:
+    """Return all frames of ``sources``, without their images."""
+    columns: dict[str, list[NDArray]] = {
+        key: [] for key in ("positions", "commanded", "targets", "sentence", "episode", "poses")
+    }
     sentences: dict[str, int] = {}
-    for i, episode in enumerate(episodes):
-        length = len(episode.positions)
-        columns["codes"].append(_codes(episode, cameras, tokenizer))
+    tasks: dict[str, str] = {}
+    for number, episode in enumerate(_read(sources)):
+        length = len(episode)
+        place = sentences.setdefault(episode.instruction, len(sentences))
         columns["positions"].append(episode.positions)
         columns["commanded"].append(episode.commanded)
         columns["targets"].append(next_targets(episode.targets, horizon))
-        sentence += [sentences.setdefault(episode.instruction, len(sentences))] * length
-        number += [i] * length
+        columns["sentence"].append(np.full(length, place))
+        columns["episode"].append(np.full(length, number))
+        if episode.poses is not None:
+            columns["poses"].append(episode.poses)
         tasks.setdefault(episode.task, episode.instruction)
-    arrays = {k: np.concatenate(v) for k, v in columns.items() if k != "codes"}
+    arrays = {key: np.concatenate(parts) for key, parts in columns.items() if parts}
+    first = sources[0].dataset
     return Frames(
-        torch.cat(columns["codes"]),
-        sentence=np.array(sentence),
-        episode=np.array(number),
+        **arrays,
         sentences=tuple(sentences),
         tasks=tasks,
-        **arrays,
+        period_s=first.period_s,
+        joint_names=first.joint_names,
+        pose_names=first.pose_names,
     )
 
 
-def _codes(episode: Episode, cameras: Sequence[str], tokenizer: FsqTokenizer) -> Tensor:
-    views = [tokenizer.encode(torch.from_numpy(episode.images[camera])) for camera in cameras]
-    return torch.stack(views, dim=1).to(torch.int16)
+def _read(sources: Sequence[Source]) -> Iterator[Episode]:
+    for source in sources:
+        yield source.read(images=False)
+
+
+def split(episode: NDArray[np.int64], share: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Return the frames to train on and those of the held-out episodes."""
+    count = int(episode.max()) + 1
+    held = np.random.default_rng(seed).permutation(count)[: min(round(share * count), count - 1)]
+    mask = np.isin(episode, held)
+    return torch.from_numpy(np.flatnonzero(~mask)), torch.from_numpy(np.flatnonzero(mask))

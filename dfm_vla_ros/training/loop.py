@@ -1,230 +1,222 @@
-"""The training run: image tokenizer, tokens, refiner, checkpoints."""
+"""The loop: batch, loss, step, average; saved, measured and logged on the way."""
 
 from __future__ import annotations
 
-import copy
-import csv
+import math
 import time
-from collections.abc import Iterator
-from itertools import chain, islice
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 
-import numpy as np
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
-from tqdm import tqdm
+from torch.distributed.tensor import DTensor
 
-from dfm_vla_ros.data.episodes import Episode, load_folder
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.model.checkpoint import Checkpoint, CheckpointConfig
-from dfm_vla_ros.model.fsq import FsqTokenizer
-from dfm_vla_ros.model.image_tokenizer import load_image_tokenizer
-from dfm_vla_ros.model.refiner import Prefix, Refiner, RefinerConfig
-from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, CAMERAS, JOINT_NAMES
-from dfm_vla_ros.tokens.action import ActionTokenizer
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
-from dfm_vla_ros.tokens.text import TextTokenizer
-from dfm_vla_ros.training.batches import (
-    TokenFrames,
-    blank_patches,
-    sample_times,
-    smoothed_labels,
-)
+from dfm_vla_ros.training.average import Average
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.frames import Frames, make_frames, sample_images
-from dfm_vla_ros.training.optimiser import Optimiser
-from dfm_vla_ros.training.vision import train_image_tokenizer
-
-CONTROL_PERIOD_S = 0.1
+from dfm_vla_ros.training.draws import parts, stream
+from dfm_vla_ros.training.optimiser import (
+    make_optimisers,
+    optimiser_state,
+    rate_factor,
+    restore_optimiser_state,
+    set_rate,
+)
+from dfm_vla_ros.training.prefetch import Prefetch
+from dfm_vla_ros.training.processes import Stop, total
+from dfm_vla_ros.training.records import Records
+from dfm_vla_ros.training.run_folder import RunFolder
+from dfm_vla_ros.training.shards import fill, trained, whole
+from dfm_vla_ros.training.state import (
+    Progress,
+    StateError,
+    load_progress,
+    load_tensors,
+    save_state,
+)
+from dfm_vla_ros.training.trainable import Batch, Evaluate, Trainable
 
 
 class TrainingFailed(DfmVlaError):
-    """The loss is not finite."""
-
-
-def train(config: TrainConfig) -> Path:
-    """Run ``config`` and return the checkpoint folder."""
-    torch.set_num_threads(config.threads)
-    checkpoint, frames = prepare(config)
-    trainer = Trainer(config, checkpoint, frames)
-    trainer.run()
-    return Path(config.out)
-
-
-def episodes(config: TrainConfig) -> Iterator[Episode]:
-    """Yield the episodes of all data folders, at most ``config.episodes`` of each."""
-    limit = config.episodes or None
-    return chain.from_iterable(islice(load_folder(Path(f)), limit) for f in config.data)
-
-
-def prepare(config: TrainConfig) -> tuple[Checkpoint, Frames]:
-    """Return an untrained refiner with its fitted tokenizers, and the frames to train on."""
-    vision = _image_tokenizer(config)
-    frames = make_frames(episodes(config), CAMERAS, vision, config.horizon)
-    action = ActionTokenizer.fit(
-        frames.targets,
-        frames.commanded,
-        JOINT_NAMES,
-        [joints[-1] for joints in ARM_JOINTS.values()],
-        CONTROL_PERIOD_S,
-        config.action_vocabulary,
-    )
-    text = TextTokenizer.fit(frames.sentences, config.network.text_length)
-    proprioception = _fit_proprioception(frames)
-    torch.manual_seed(config.seed)
-    sizes = RefinerConfig(
-        views=len(CAMERAS),
-        grid=vision.config.grid,
-        levels=vision.config.levels,
-        text_vocabulary=text.vocabulary_size,
-        text_length=text.length,
-        proprioception_vocabulary=proprioception.vocabulary_size,
-        arms=len(ARMS),
-        horizon=config.horizon,
-        action_dim=len(JOINT_NAMES),
-        action_vocabulary=config.action_vocabulary,
-        grouping=config.network.grouping,
-        width=config.network.width,
-        layers=config.network.layers,
-        heads=config.network.heads,
-    )
-    described = CheckpointConfig(
-        sizes, vision.config, CAMERAS, frames.tasks, path=config.path, decoder=config.decoder
-    )
-    parts = (Refiner(sizes), vision, action, proprioception, text)
-    return Checkpoint(described, *parts), frames
-
-
-def _image_tokenizer(config: TrainConfig) -> FsqTokenizer:
-    if config.vision.checkpoint:
-        return load_image_tokenizer(Path(config.vision.checkpoint))[0]
-    images = sample_images(
-        episodes(config), CAMERAS, config.vision.images_per_episode, config.seed
-    )
-    return train_image_tokenizer(images, config.vision, config.seed)
-
-
-def _fit_proprioception(frames: Frames) -> ProprioceptionTokenizer:
-    """Bounds of the joints seen in the data, with a tenth of their span (0.01 at least) around."""
-    seen = np.concatenate([frames.positions, frames.commanded])
-    low, high = seen.min(axis=0), seen.max(axis=0)
-    margin = np.maximum(0.1 * (high - low), 0.01)
-    return ProprioceptionTokenizer(
-        JOINT_NAMES, np.round(low - margin, 4), np.round(high + margin, 4)
-    )
+    """The loss or its gradient is not finite."""
 
 
 class Trainer:
-    """Trains a checkpoint's refiner; what is saved and evaluated is its moving average."""
+    """Trains a `Trainable` to the end of its run.
 
-    def __init__(self, config: TrainConfig, checkpoint: Checkpoint, frames: Frames) -> None:
-        """Tokenise the frames and hold some episodes out."""
-        self.config = config
-        self.checkpoint = checkpoint
-        tokenizers = (checkpoint.action, checkpoint.proprioception, checkpoint.text)
-        self.frames = TokenFrames(frames, *tokenizers, config.device)
-        self.train_index, self.held_index = _split(frames.episode, config.held_out, config.seed)
-        self.network = checkpoint.refiner.to(config.device).train()
-        # On a CPU the backward pass of plain attention is 1.6x faster than that of SDPA.
-        if config.device == "cpu":
-            self.network.backbone.set_attn_implementation("eager")
-        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.optimiser = Optimiser(self.network, config)
-        k = config.action_vocabulary
-        self.labels = smoothed_labels(k, config.smoothing_bins).to(config.device)
-        self.path = config.path.build(k).to(config.device)
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.began = time.monotonic()
+    Attributes:
+        progress: how far it is.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        trainable: Trainable,
+        folder: RunFolder,
+        accelerator: Accelerator,
+        evaluate: Evaluate | None = None,
+    ) -> None:
+        """Wrap the network for the processes, and take the state that is in ``folder``."""
+        self.config, self.trainable, self.folder = config, trainable, folder
+        self.accelerator = accelerator
+        network = trainable.network.to(accelerator.device).train()
+        made = make_optimisers(network, config, trainable.matrices)
+        self.network, *self.optimisers = accelerator.prepare(network, *made)
+        self.module: nn.Module = accelerator.unwrap_model(self.network)
+        self.average = Average(self.module, config.ema)
+        self.progress = self._restored()
+        self.records = Records(config, trainable, folder, accelerator, evaluate, self.progress)
+        self._prefetch = Prefetch(self._batches, config.steps)
+        self._stop = Stop()
 
     def run(self) -> None:
-        """Take all steps, logging and saving on the way."""
-        log = Path(str(self.config.out) + ".csv")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(["step", "seconds", "loss", "held_loss_t0", "held_error_bins_t0"])
-            progress = tqdm(range(1, self.config.steps + 1), desc="refiner", mininterval=5)
-            mean = 0.0
-            for step in progress:
-                loss = self.step(step)
-                mean = loss if step == 1 else 0.98 * mean + 0.02 * loss
-                progress.set_postfix(loss=f"{mean:.3f}", refresh=False)
-                if step % self.config.save_every == 0:
-                    self._record(rows, file, step, mean)
-            if self.config.steps % self.config.save_every or not self.config.steps:
-                self._record(rows, file, self.config.steps, mean)
+        """Take all steps that are left.
 
-    def step(self, number: int) -> float:
-        """Take one optimiser step and return its loss."""
-        c = self.config
-        chosen = torch.randint(len(self.train_index), (c.batch,), generator=self.generator)
-        prefix, target = self.frames.batch(self.train_index[chosen])
-        codes = blank_patches(prefix.codes, c.code_dropout, self.generator)
-        prefix = Prefix(prefix.text, codes, prefix.proprioception)
-        loss = self._loss(self.network, prefix, target)
-        if not torch.isfinite(loss):
-            raise TrainingFailed(f"loss is {float(loss)} at step {number}: lower lr or muon_lr")
-        self.optimiser.step(loss)
-        decay = min(c.ema, (number + 1) / (number + 10))
-        _follow(self.average, self.network, decay)
-        return float(loss.detach())
+        Raises:
+            TrainingFailed: the loss or its gradient is not finite.
+        """
+        progress, config = self.progress, self.config
+        with self._stop.listening(), self.records:
+            if progress.step == 0 and config.steps == 0:
+                self._save()
+            ended = 0 < config.max_seconds <= progress.seconds
+            while progress.step < config.steps and not ended:
+                began = time.monotonic()
+                self._step(progress.step + 1)
+                progress.seconds += time.monotonic() - began
+                ended = progress.step == config.steps or self._interrupted()
+                if ended or self.records.due(progress.step):
+                    self._save(ended)
+        self._prefetch.close()
 
-    def _loss(self, network: nn.Module, prefix: Prefix, target: Tensor) -> Tensor:
-        """Cross-entropy of x_1 given x_t, over all replicas: L_ce of the embedding-guided path."""
-        c = self.config
-        times = sample_times(len(target), c.replicas, c.time_power, self.generator)
-        repeated = target.repeat_interleave(c.replicas, dim=0)
-        noised = self.path.sample(repeated, times.flatten().to(c.device))
-        noised = noised.view(len(target), c.replicas, -1)
-        with torch.autocast(c.device, torch.bfloat16, enabled=c.bf16):
-            logits = network(prefix, noised)
-        labels = self.labels[target][:, None].expand_as(logits)
-        return -(labels * torch.log_softmax(logits, dim=-1)).sum(-1).mean()
+    def _interrupted(self) -> bool:
+        """Return whether time is up or a signal came, the same in all processes."""
+        limit, stop = self.config.max_seconds, self._stop.signal is not None
+        ended = stop or 0 < limit <= self.progress.seconds
+        if self.accelerator.num_processes == 1:
+            return ended
+        # Once a step, and only where processes could otherwise disagree.
+        return total(self.accelerator, float(ended)) > 0
 
-    @torch.no_grad()
-    def held_out(self) -> tuple[float, float]:
-        """Return the averaged network's loss and median error [bins] at t = 0 on held episodes."""
-        losses, errors = [], []
-        generator = torch.Generator().manual_seed(0)
-        for index in self.held_index.split(256):
-            prefix, target = self.frames.batch(index)
-            k = self.config.action_vocabulary
-            noise = torch.randint(k, target.shape, generator=generator).to(target.device)
-            logs = torch.log_softmax(self.average(prefix, noise[:, None])[:, 0], dim=-1)
-            losses.append(-(self.labels[target] * logs).sum(-1).mean(1))
-            median = (logs.exp().cumsum(-1) < 0.5).sum(-1)
-            errors.append((median - target).abs().float().mean(1))
-        return float(torch.cat(losses).mean()), float(torch.cat(errors).mean())
+    def _batches(self, step: int) -> list[Batch]:
+        c, a = self.config, self.accelerator
+        shares = parts(c.seed, step, c.batch, a.process_index, a.num_processes, c.accumulate)
+        return [self.trainable.batch(share) for share in shares]
 
-    def _record(self, rows: csv.writer, file: object, step: int, loss: float) -> None:
-        held, error = self.held_out() if len(self.held_index) else (float("nan"),) * 2
-        seconds = time.monotonic() - self.began
-        rows.writerow([step, f"{seconds:.0f}", f"{loss:.4f}", f"{held:.4f}", f"{error:.3f}"])
-        file.flush()
-        saved = copy.copy(self.checkpoint)
-        saved.refiner = self.average
-        saved.save(Path(self.config.out), _readme(self.config, step, seconds, held, error))
+    def _step(self, step: int) -> None:
+        batches = self._prefetch.take(step)
+        factor = rate_factor(self.config, step, self._seconds())
+        set_rate(self.optimisers, factor)
+        # What a network draws by itself (dropout) follows from seed and step as well.
+        torch.manual_seed(stream(self.config.seed, step, "dropout"))
+        loss = self._backward(batches)
+        norm = self._clip()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._fail(step, batches, loss, norm)
+        for part in self.optimisers:
+            part.step()
+            part.zero_grad()
+        self.average.follow(step)
+        progress = self.progress
+        progress.step = step
+        progress.loss = loss if step == 1 else 0.98 * progress.loss + 0.02 * loss
+        waited = self._prefetch.waited_s
+        self.records.step(
+            {"loss": progress.loss, "lr_factor": factor, "gradient_norm": norm}, waited
+        )
+
+    def _seconds(self) -> float:
+        """Return the training time, as the first process has it."""
+        if self.config.max_seconds <= 0 or self.accelerator.num_processes == 1:
+            return self.progress.seconds
+        mine = self.progress.seconds if self.accelerator.is_main_process else 0.0
+        return total(self.accelerator, mine)
+
+    def _backward(self, batches: list[Batch]) -> float:
+        """Add up the gradients of all parts; return the mean loss over all processes."""
+        a = self.accelerator
+        weight = total(a, sum(batch.weight for batch in batches))
+        share = max(weight, 1.0) / a.num_processes
+        losses = 0.0
+        for number, batch in enumerate(batches):
+            with self._synchronised(number == len(batches) - 1):
+                with self._autocast():
+                    loss = self.trainable.loss(self.network, _moved(batch, a.device)) / share
+                loss.backward()
+            losses += float(loss.detach())
+        return total(a, losses) / a.num_processes
+
+    def _synchronised(self, last: bool) -> AbstractContextManager[None]:
+        return nullcontext() if last else self.accelerator.no_sync(self.network)
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        device, on = self.accelerator.device.type, self.config.precision == "bf16"
+        return torch.autocast(device, torch.bfloat16, enabled=on)
+
+    def _clip(self) -> float:
+        """Bound the gradient; return its norm before."""
+        norm = nn.utils.clip_grad_norm_([p for _, p in trained(self.module)], self.config.clip)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
+
+    def _fail(self, step: int, batches: list[Batch], loss: float, norm: float) -> None:
+        """Save the batch and the state before the step, and give up."""
+        folder, process = self.folder.failed(step), self.accelerator.process_index
+        tensors = self._tensors()
+        if self.accelerator.is_main_process:
+            save_state(folder, self.progress, tensors)
+        self.accelerator.wait_for_everyone()
+        for number, batch in enumerate(batches):
+            path = f"batch-{process}-{number}"
+            save_state(folder / path, self.progress, {"batch": batch.tensors})
+        raise TrainingFailed(
+            f"loss {loss}, gradient norm {norm} at step {step}; the batch and the state before it "
+            f"are in {folder}: look whether its numbers are sound, else lower lr or muon_lr and "
+            "begin anew with --overwrite"
+        )
+
+    def _save(self, last: bool = True) -> None:
+        """Measure, write the checkpoint, then commit the state: a kill in between repeats it."""
+        self.module.eval()
+        with self.average.worn(), torch.no_grad():
+            figures = self.trainable.held_out(self.network)
+        self.module.train()
+        self.records.save(figures, self.average.whole(), last)
+        tensors = self._tensors()
+        if self.accelerator.is_main_process:
+            self.records.commit(tensors)
+        self.accelerator.wait_for_everyone()
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        return {
+            "weights": {name: whole(parameter) for name, parameter in trained(self.module)},
+            "average": self.average.whole() if self.config.ema > 0 else {},
+            "optimiser": optimiser_state(self.module, self.optimisers),
+        }
+
+    def _restored(self) -> Progress:
+        """Return how far the run in the folder is, with its weights, or the start."""
+        last, fingerprint = self.folder.last, self.trainable.fingerprint
+        if not last.is_dir():
+            return Progress(fingerprint=fingerprint)
+        progress = load_progress(last)
+        if progress.fingerprint != fingerprint:
+            raise StateError(
+                f"the data are not those that {self.folder.path} was trained on: restore them, "
+                "or begin anew with --overwrite"
+            )
+        saved = load_tensors(last, "weights")
+        for name, parameter in trained(self.module):
+            fill(parameter, saved[name])
+        if self.config.ema > 0:
+            self.average.restore(load_tensors(last, "average"))
+        saved = load_tensors(last, "optimiser")
+        restore_optimiser_state(self.module, self.optimisers, saved)
+        return progress
 
 
-def _split(episode: np.ndarray, share: float, seed: int) -> tuple[Tensor, Tensor]:
-    count = int(episode.max()) + 1
-    held = np.random.default_rng(seed).permutation(count)[: round(share * count)]
-    mask = np.isin(episode, held)
-    return torch.from_numpy(np.flatnonzero(~mask)), torch.from_numpy(np.flatnonzero(mask))
-
-
-@torch.no_grad()
-def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    pairs = zip(average.parameters(), network.parameters(), strict=True)
-    slow, fast = map(list, zip(*pairs, strict=True))
-    torch._foreach_lerp_(slow, fast, 1 - decay)
-
-
-def _readme(config: TrainConfig, step: int, seconds: float, held: float, error: float) -> str:
-    folders = ", ".join(Path(folder).name for folder in config.data)
-    return (
-        "# Checkpoint\n\n"
-        f"Trained for {step} of {config.steps} steps ({seconds:.0f} s, {config.device}, "
-        f"{config.threads} threads) on {folders}.\n\n"
-        f"Held-out episodes at t = 0: loss {held:.4f}, median error {error:.2f} bins.\n"
-    )
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    if device.type == "cpu":
+        return batch
+    moved = {name: value.to(device, non_blocking=True) for name, value in batch.tensors.items()}
+    return replace(batch, tensors=moved)

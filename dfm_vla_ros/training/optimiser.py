@@ -3,61 +3,110 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from dfm_vla_ros.training.config import TrainConfig
+from dfm_vla_ros.training.shards import placed, trained, whole
+
+Matrices = Callable[[str, nn.Parameter], bool]
 
 
-class Optimiser:
-    """Two optimisers stepped together, with gradient clipping and a schedule."""
-
-    def __init__(self, network: nn.Module, config: TrainConfig) -> None:
-        """Share the parameters of ``network`` out."""
-        matrices, rest = split_parameters(network)
-        self._parameters = [*matrices, *rest]
-        self._clip = config.clip
-        self._parts = [
+def make_optimisers(
+    network: nn.Module, config: TrainConfig, matrices: Matrices
+) -> list[Optimizer]:
+    """Return one or two optimisers for the trained parameters of ``network``."""
+    inside, rest = split_parameters(network, matrices if config.optimiser == "muon" else _none)
+    found: list[Optimizer] = []
+    if inside:
+        decay = config.weight_decay
+        found.append(
             torch.optim.Muon(
-                matrices,
-                lr=config.muon_lr,
-                weight_decay=config.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            ),
-            torch.optim.AdamW(
-                rest, lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay
-            ),
-        ]
-        self._schedules = [
-            torch.optim.lr_scheduler.LambdaLR(
-                part, lambda step: warmup_cosine(step, config.warmup_steps, config.steps)
+                inside, config.muon_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
             )
-            for part in self._parts
-        ]
-
-    def step(self, loss: Tensor) -> None:
-        """Descend along the clipped gradient of ``loss`` and advance the schedule."""
-        loss.backward()
-        nn.utils.clip_grad_norm_(self._parameters, self._clip)
-        for part, schedule in zip(self._parts, self._schedules, strict=True):
-            part.step()
-            part.zero_grad()
-            schedule.step()
+        )
+    if rest:
+        betas = (0.9, config.beta2)
+        found.append(torch.optim.AdamW(rest, config.lr, betas, weight_decay=config.weight_decay))
+    for part in found:
+        for group in part.param_groups:
+            group["peak_lr"] = group["lr"]
+    return found
 
 
-def split_parameters(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return (matrices inside the transformer, everything else)."""
-    matrices, rest = [], []
-    for name, parameter in network.named_parameters():
-        inside = parameter.ndim == 2 and name.startswith("backbone.layers")
-        (matrices if inside else rest).append(parameter)
-    return matrices, rest
+def _none(name: str, parameter: nn.Parameter) -> bool:
+    return False
+
+
+def split_parameters(
+    network: nn.Module, matrices: Matrices
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return (those for Muon, the others)."""
+    inside, rest = [], []
+    for name, parameter in trained(network):
+        (inside if matrices(name, parameter) else rest).append(parameter)
+    return inside, rest
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:
     """Return the factor on the peak rate: linear warm-up, then a cosine to 1%."""
     if step < warmup:
         return (step + 1) / warmup
-    done = min(1.0, (step - warmup) / max(1, total - warmup))
-    return 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
+    return cosine((step - warmup) / max(1, total - warmup))
+
+
+def cosine(done: float) -> float:
+    """Return the factor at the share ``done`` of the way: from 1 to 0.01."""
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+def rate_factor(config: TrainConfig, step: int, seconds: float) -> float:
+    """Return the factor for ``step`` (from 1) after ``seconds`` of training.
+
+    With ``max_seconds`` the cosine follows time where that is further than the steps.
+    """
+    factor = warmup_cosine(step - 1, config.warmup_steps, config.steps)
+    if config.max_seconds <= 0 or step <= config.warmup_steps:
+        return factor
+    return min(factor, cosine(seconds / config.max_seconds))
+
+
+def set_rate(optimisers: list[Optimizer], factor: float) -> None:
+    """Set the learning rates to ``factor`` of their peaks."""
+    for part in optimisers:
+        for group in part.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+
+
+def optimiser_state(network: nn.Module, optimisers: list[Optimizer]) -> dict[str, Tensor]:
+    """Return ``parameter/key`` -> whole tensor on the CPU; every process must call this."""
+    states = {id(p): part.state.get(p, {}) for part in optimisers for p in _parameters(part)}
+    return {
+        f"{name}/{key}": whole(torch.as_tensor(value))
+        for name, parameter in trained(network)
+        for key, value in states.get(id(parameter), {}).items()
+    }
+
+
+def restore_optimiser_state(
+    network: nn.Module, optimisers: list[Optimizer], saved: dict[str, Tensor]
+) -> None:
+    """Take back what `optimiser_state` gave."""
+    by_id = {id(parameter): name for name, parameter in trained(network)}
+    for part in optimisers:
+        for parameter in _parameters(part):
+            start = by_id[id(parameter)] + "/"
+            for name, value in saved.items():
+                if name.startswith(start):
+                    # A number such as AdamW's step stays on the CPU.
+                    same = value.shape == parameter.shape and value.dim() > 0
+                    part.state[parameter][name.removeprefix(start)] = (
+                        placed(value, parameter.detach()) if same else value.clone()
+                    )
+
+
+def _parameters(part: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in part.param_groups for parameter in group["params"]]

@@ -19,7 +19,7 @@ from dfm_vla_ros.model.image_tokenizer import load_image_tokenizer, save_image_t
 from dfm_vla_ros.model.weights import CheckpointError
 from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.training.config import NetworkConfig, TrainConfig, VisionConfig
-from dfm_vla_ros.training.loop import prepare
+from dfm_vla_ros.training.preparing import prepare
 from dfm_vla_ros.training.vision_quality import measure_images, perplexity, psnr_db
 
 TASKS = ("pot_lift", "place_veg")

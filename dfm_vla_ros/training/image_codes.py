@@ -1,0 +1,136 @@
+"""Image codes of all frames, from the disk where an earlier run has left them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.model.fsq import FsqTokenizer
+from dfm_vla_ros.model.observation import square
+from dfm_vla_ros.training.augmentation import changed, version_name
+from dfm_vla_ros.training.config import AugmentationConfig, TrainConfig
+from dfm_vla_ros.training.draws import stream
+from dfm_vla_ros.training.frames import Source
+
+Codes = NDArray[np.int16]
+WORKERS = 2
+"""Threads: decoding videos and the network's arithmetic hold no lock."""
+
+
+class CodeCache:
+    """Codes of episodes on disk, of one image tokenizer."""
+
+    def __init__(self, folder: Path, tokenizer: FsqTokenizer) -> None:
+        """Use ``folder``, which other tokenizers may use too."""
+        self._folder = folder / tokenizer_hash(tokenizer)[:16]
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str, name: str) -> Codes | None:
+        """Return the codes of an episode and version, None if there are none or damaged ones."""
+        try:
+            return np.load(self._path(key, name), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def put(self, key: str, name: str, codes: Codes) -> None:
+        """Keep ``codes``; whoever reads at the same time sees all of them or none."""
+        path = self._path(key, name)
+        partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+        with partial.open("wb") as file:
+            np.save(file, codes)
+        partial.replace(path)
+
+    def _path(self, key: str, name: str) -> Path:
+        return self._folder / f"{stream(key, name):016x}.npy"
+
+
+def tokenizer_hash(tokenizer: FsqTokenizer) -> str:
+    """Return the sha256 of its sizes and weights, hex."""
+    digest = hashlib.sha256(repr(tokenizer.config).encode())
+    for name, value in sorted(tokenizer.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def open_cache(config: TrainConfig, tokenizer: FsqTokenizer) -> CodeCache:
+    """Return the cache that ``config`` names, by default in a folder beside the run's."""
+    named = Path(config.token_cache) if config.token_cache else None
+    return CodeCache(named or Path(config.out).absolute().parent / "image_tokens", tokenizer)
+
+
+class Encoder:
+    """Episodes of some cameras -> codes, clean and changed."""
+
+    def __init__(
+        self,
+        tokenizer: FsqTokenizer,
+        cameras: Sequence[str],
+        cache: CodeCache,
+        augmentation: AugmentationConfig,
+        seed: int,
+    ) -> None:
+        """Keep codes in ``cache``, which belongs to the tokenizer."""
+        self._tokenizer, self._cameras, self._cache = tokenizer, tuple(cameras), cache
+        self._augmentation, self._seed = augmentation, seed
+
+    def all(self, sources: Sequence[Source]) -> Codes:
+        """Return (F, 1 + variants, V, G * G) of all frames."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            found = pool.map(self.episode, sources)
+            bar = tqdm(found, total=len(sources), desc="image tokens", unit=" episodes")
+            return np.concatenate(list(bar))
+
+    def episode(self, source: Source) -> Codes:
+        """Return (T, 1 + variants, V, G * G) of one episode."""
+        names = [
+            version_name(self._augmentation, self._seed, version)
+            for version in range(self._augmentation.variants + 1)
+        ]
+        kept = [self._cache.get(source.key, name) for name in names]
+        if any(codes is None for codes in kept):
+            episode = source.read(images=True)
+            for version, name in enumerate(names):
+                if kept[version] is None:
+                    kept[version] = self._encode(episode, source.key, version)
+                    self._cache.put(source.key, name, kept[version])
+        return np.stack(kept, axis=1)
+
+    def _encode(self, episode: Episode, key: str, version: int) -> Codes:
+        """Return (T, V, G * G)."""
+        views = []
+        for camera in self._cameras:
+            images = resized(episode.images[camera], self._tokenizer.config.image_size)
+            if version:
+                given = (self._seed, key, camera, version)
+                images = changed(images, self._augmentation, *given)
+            views.append(self._tokenizer.encode(torch.from_numpy(images)))
+        return torch.stack(views, dim=1).to(torch.int16).numpy()
+
+
+def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return (T, size, size, 3) of ``images`` (T, H, W, 3), as the policy sees them."""
+    if images.shape[1:3] == (size, size):
+        return images
+    return np.stack([square(image, size) for image in images])
+
+
+def read_resized(
+    sources: Sequence[Source], cameras: Sequence[str], size: int
+) -> Iterator[Episode]:
+    """Yield the episodes with images of ``size``."""
+    for source in sources:
+        episode = source.read(images=True)
+        for camera in cameras:
+            episode.images[camera] = resized(episode.images[camera], size)
+        yield episode
