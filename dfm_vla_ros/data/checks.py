@@ -16,6 +16,8 @@ def check_same(info: Info, spec: DatasetSpec, storage: str, folder: Path) -> Non
     Raises:
         DatasetError: it has other cameras, joints, poses, another rate or storage.
     """
+    if not info.identity:
+        raise DatasetError(f"{folder} was written by another program; write to another folder")
     there = info.spec
     pairs = {
         "cameras": (there.cameras, spec.cameras),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from dfm_vla_ros.data import tables, video
@@ -113,13 +114,13 @@ class Dataset:
     def stats(self) -> dict[str, Statistics]:
         """Feature -> min, max, mean, std, count, q01, q10, q50, q90, q99.
 
-        Exact for numbers, over all frames: from ``meta/stats.json`` if it counts all frames, else
-        from the columns.
+        Exact for numbers, over all frames: from ``meta/stats.json`` if it is ours and counts all
+        frames, else from the columns (what others wrote need not be exact).
         """
         path = self.folder / STATS
         try:
             found = as_arrays(json.loads(path.read_text(encoding="utf-8")))
-            if found[ACTION]["count"] == [self.info.frames]:
+            if self.info.identity and found[ACTION]["count"] == [self.info.frames]:
                 return found
         except FileNotFoundError:
             pass
@@ -128,17 +129,22 @@ class Dataset:
         rows = sorted(self.rows, key=lambda row: row.number)
         return exact_statistics(self.folder, self.info, rows)
 
-    def episode(self, i: int, images: bool = True) -> Episode:
-        """Return episode ``i`` in the order of :attr:`keys`, with or without its images.
+    def episode(self, i: int, images: bool | Collection[str] = True) -> Episode:
+        """Return episode ``i`` in the order of :attr:`keys`.
+
+        Args:
+            i: which.
+            images: of all cameras, of none, or of those named. Only they are decoded.
 
         Raises:
-            DatasetError: there is no such episode, or a file of it is damaged.
+            DatasetError: there is no such episode or camera, or a file of it is damaged.
         """
         if not 0 <= i < len(self):
             raise DatasetError(f"episode {i} of {self.folder}: give 0..{len(self) - 1}")
         row = self.rows[i]
         path = self.folder / row.data.path(DATA)
-        names = self._columns(images)
+        cameras = self._cameras(images)
+        names = self._columns(cameras)
         table = tables.read_table(path, names, row.number)
         if len(table) != row.length:
             raise DatasetError(
@@ -148,7 +154,7 @@ class Dataset:
         numbers = {n: tables.numbers(table, n, path) for n in names if not n.startswith(IMAGES)}
         commanded, targets = self._commands(numbers)
         return Episode(
-            images=self._images(row, table, path) if images else {},
+            images=self._images(row, cameras, table, path),
             positions=numbers[STATE],
             commanded=commanded,
             targets=targets,
@@ -161,13 +167,21 @@ class Dataset:
             pose_names=self.pose_names,
         )
 
-    def _columns(self, images: bool) -> list[str]:
+    def _cameras(self, images: bool | Collection[str]) -> list[str]:
+        """Return the features of the wanted cameras."""
+        wanted = self.cameras if images is True else images or ()
+        for camera in wanted:
+            if camera not in self.cameras:
+                raise DatasetError(
+                    f"{self.folder} has no camera {camera}, only {', '.join(self.cameras)}"
+                )
+        return [IMAGES + camera for camera in self.cameras if camera in wanted]
+
+    def _columns(self, cameras: list[str]) -> list[str]:
         features = self.info.content["features"]
         names = [STATE, ACTION, *([COMMANDED] if COMMANDED in features else [])]
         names += [POSES] if self.pose_names else []
-        if images and self.info.storage == "image":
-            names += [name for name, feature in features.items() if tables.is_camera(feature)]
-        return names
+        return names + cameras if self.info.storage == "image" else names
 
     @staticmethod
     def _commands(numbers: dict[str, NDArray]) -> tuple[NDArray, NDArray]:
@@ -177,24 +191,30 @@ class Dataset:
         targets = np.concatenate([first, action[:-1]])
         return numbers.get(COMMANDED, targets), targets
 
-    def _images(self, row: Row, table: object, path: Path) -> dict[str, NDArray[np.uint8]]:
+    def _images(
+        self, row: Row, cameras: list[str], table: pa.Table, path: Path
+    ) -> dict[str, NDArray[np.uint8]]:
         found = {}
-        for name, feature in self.info.content["features"].items():
-            if feature["dtype"] == "image":
-                found[name.removeprefix(IMAGES)] = tables.pictures(table, name, path)
-            elif feature["dtype"] == "video":
+        for name in cameras:
+            camera = name.removeprefix(IMAGES)
+            if self.info.storage == "image":
+                found[camera] = tables.pictures(table, name, path)
+            else:
                 place = row.videos[name]
                 file = self.folder / place.path(VIDEO, video_key=name)
                 fps = self.info.spec.fps
-                found[name.removeprefix(IMAGES)] = video.decode(
-                    file, place.start, place.length, fps
-                )
+                found[camera] = video.decode(file, place.start, place.length, fps)
         return found
 
     def episodes(
-        self, task: str | None = None, limit: int = 0, images: bool = True
+        self,
+        task: str | None = None,
+        limit: int = 0,
+        images: bool | Collection[str] = True,
     ) -> Iterator[Episode]:
         """Yield the episodes by key, of one task if given, at most ``limit`` (0: all).
+
+        One at a time is in memory, whatever the size of the files.
 
         Raises:
             DatasetError: there is none, or one cannot be read.

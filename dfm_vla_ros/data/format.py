@@ -193,13 +193,11 @@ def parse_info(content: dict[str, Any]) -> Info:
     """Return the parts of ``meta/info.json``."""
     columns = content["features"]
     cameras = {k: v for k, v in columns.items() if v["dtype"] in STORAGES}
-    names = columns[STATE].get("names") or range(columns[STATE]["shape"][0])
-    poses = columns.get(POSES, {}).get("names") or ()
     spec = DatasetSpec(
         cameras={k.removeprefix(IMAGES): tuple(v["shape"][:2]) for k, v in cameras.items()},
         period_s=1 / content["fps"],
-        joint_names=tuple(str(name) for name in names),
-        pose_names=tuple(str(name) for name in poses),
+        joint_names=_names(columns[STATE]),
+        pose_names=_names(columns[POSES]) if POSES in columns else (),
         robot_type=content.get("robot_type") or "",
     )
     storages = {v["dtype"] for v in cameras.values()} or {""}
@@ -214,3 +212,11 @@ def parse_info(content: dict[str, Any]) -> Info:
         content.get("identity", ""),
         content,
     )
+
+
+def _names(feature: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of a vector's columns; older data sets have them by group, or none."""
+    names = feature.get("names")
+    if isinstance(names, dict):
+        names = [name for group in names.values() for name in group]
+    return tuple(str(name) for name in names or range(feature["shape"][0]))

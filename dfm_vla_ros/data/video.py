@@ -41,27 +41,28 @@ def encode(images: Images, fps: int) -> bytes:
     return file.getvalue()
 
 
-def join(first: Path, first_frames: int, second: bytes, fps: int, out: Path) -> bool:
-    """Write the first ``first_frames`` of a file, then all of ``second``, without encoding.
+def join(first: Path, first_frames: int, second: bytes, fps: int) -> bytes | None:
+    """Return the first ``first_frames`` of a file, then all of ``second``, without encoding.
 
     Returns:
-        False, and nothing is written, if the two were not encoded alike.
+        An MP4 file, or None if the two were not encoded alike.
 
     Raises:
         DatasetError: ``first`` is damaged or has fewer frames.
     """
+    out = io.BytesIO()
     try:
         with av.open(str(first)) as a, av.open(io.BytesIO(second)) as b:
             if _parameters(a) != _parameters(b):
-                return False
-            with av.open(str(out), "w", format="mp4") as container:
+                return None
+            with av.open(out, "w", format="mp4") as container:
                 copied = _copy(a, container, 0, first_frames, fps)
                 if copied != first_frames:
                     raise DatasetError(f"{first} has {copied} frames, needs {first_frames}")
                 _copy(b, container, first_frames, None, fps)
     except FFmpegError as error:
         raise DatasetError(f"{first} cannot be read: {error}") from error
-    return True
+    return out.getvalue()
 
 
 def _parameters(container: Any) -> tuple[Any, ...]:

@@ -216,32 +216,21 @@ class DatasetWriter:
     def _write_video(self, name: str, images: np.ndarray) -> Place:
         """Add images to the last video of a camera, or begin a new one."""
         fps, limit = self._info.spec.fps, self._info.content["video_files_size_in_mb"]
-        encoded = video.encode(images, fps)
-        last = self._rows[-1].videos[name] if self._rows else None
-        if last is not None:
+        file, start, content = 0, 0, video.encode(images, fps)
+        if self._rows:
+            last = self._rows[-1].videos[name]
+            file, start = last.file, last.start + last.length
             path = self.folder / last.path(VIDEO, video_key=name)
-            start = last.start + last.length
-            if _size(path) + len(encoded) <= limit * MEGABYTE and self._join(
-                path, start, encoded, fps
-            ):
-                return Place(last.file, start, len(images))
-        place = Place(0 if last is None else last.file + 1, 0, len(images))
+            fits = _size(path) + len(content) <= limit * MEGABYTE
+            joined = video.join(path, start, content, fps) if fits else None
+            if joined is None:
+                file, start = last.file + 1, 0
+            else:
+                content = joined
+        place = Place(file, start, len(images))
         path = self.folder / place.path(VIDEO, video_key=name)
-        replace_file(path, lambda partial: _write_bytes(partial, encoded))
+        replace_file(path, lambda partial: _write_bytes(partial, content))
         return place
-
-    @staticmethod
-    def _join(path: Path, frames: int, encoded: bytes, fps: int) -> bool:
-        joined = False
-
-        def write(partial: Path) -> None:
-            nonlocal joined
-            joined = video.join(path, frames, encoded, fps, partial)
-            if not joined:
-                _write_bytes(partial, path.read_bytes())
-
-        replace_file(path, write)
-        return joined
 
     def _write_data(self, table: pa.Table) -> Place:
         """Add rows to the last parquet file, or begin a new one."""
