@@ -10,10 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from builtin_interfaces.msg import Time
 from std_srvs.srv import Trigger
 
 from dfm_vla_ros.action import ExecuteInstruction
-from dfm_vla_ros.msg import ActionChunk, ExecutorStatus
+from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, PolicyStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.client import GraphClient, GraphSilent
 from dfm_vla_ros.nodes.processes import Children
@@ -21,6 +22,8 @@ from dfm_vla_ros.nodes.processes import Children
 RECOVERY_S = 90.0
 """Until a goal must move the arms again: a killed policy loads its checkpoint first."""
 SETTLE_S = 3.0
+UNHEARD_S = 5.0
+"""Without an answer, a goal went to a node that was just discovered, or just killed."""
 
 
 @dataclass
@@ -165,10 +168,15 @@ class Soak:
         child = self._children.members[name]
         child.signal(signal.SIGKILL)
         child.wait(time.monotonic() + 10.0)
-        self._client.statuses.pop(f"{name}/status", None)
+        died = self._client.node.get_clock().now().to_msg()
         self.record.memory_mb.pop(name, None)
         self.record.lives[name] += 1
         self._children.start_node(name, self._parameters[name])
+        self._client.until(
+            lambda: told_since(self._client.statuses.get(f"{name}/status"), died),
+            RECOVERY_S,
+            f"status of the new {name}",
+        )
         self._client.wait_ready(RECOVERY_S)
 
     # What must go on
@@ -178,10 +186,15 @@ class Soak:
         return ExecuteInstruction.Goal(instruction=sentence, timeout=60.0)
 
     def _send(self) -> Any:
-        """Send a goal; return its handle."""
-        sent = self._client.goals.send_goal_async(self._goal())
-        self._client.until(sent.done, RECOVERY_S, "answer to a goal")
-        return sent.result()
+        """Send a goal, and again if nobody has heard it yet; return its handle."""
+        tries: list[Any] = []
+        end_s = time.monotonic() + RECOVERY_S
+        while not any(sent.done() for sent in tries):
+            if time.monotonic() > end_s:
+                raise GraphSilent(f"no answer to a goal within {RECOVERY_S:.0f} s")
+            tries.append(self._client.goals.send_goal_async(self._goal()))
+            self._serve(UNHEARD_S, until=tries[-1].done)
+        return next(sent.result() for sent in tries if sent.done())
 
     def _move(self, after: str) -> float:
         """Send goals in a fresh episode until a chunk of one is executed; return the time."""
@@ -235,6 +248,14 @@ class Soak:
             if resident is not None:
                 samples = self.record.memory_mb.setdefault(name, [])
                 samples.append((time.monotonic() - self._began_s, resident))
+
+
+def told_since(status: PolicyStatus | ExecutorStatus | None, moment: Time) -> bool:
+    """Return whether a status was made after ``moment``; an older one may still be on its way."""
+    if status is None:
+        return False
+    stamp = status.header.stamp
+    return (stamp.sec, stamp.nanosec) > (moment.sec, moment.nanosec)
 
 
 def resident_mb(pid: int) -> float | None:
