@@ -19,10 +19,15 @@ from dfm_vla_ros.options import (
     seed,
     versions,
 )
+from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.evaluation.runner import EpisodeResult
+    from dfm_vla_ros.evaluation.runner import EpisodeResult, Watch
+    from dfm_vla_ros.report.content import EvaluationRun
+    from dfm_vla_ros.report.pictures import Film
+
+    Films = dict[tuple[str, int], Film]
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -39,6 +44,17 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--validation", type=int, help="validation steps, likewise")
     add_black_cameras(parser)
     parser.add_argument("--json", type=Path, help="write the result there")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="write a page, a table and films there"
+    )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="JSON",
+        help="earlier results to show on the page too",
+    )
     parser.set_defaults(run=run)
 
 
@@ -51,26 +67,48 @@ def run(options: argparse.Namespace) -> int:
     options.checkpoint = options.checkpoint or resource_path("checkpoints/default")
     config = load_checkpoint(options.checkpoint).config
     tasks = list(config.tasks) if options.task == "all" else [options.task]
-    rows = [_run_task(options, task) for task in tasks]
+    films: Films = {}
+    others = _others(options)  # before the episodes: a wrong file shows at once
+    rows = [_run_task(options, task, films) for task in tasks]
+    content = {
+        "tasks": [row | {"instruction": config.tasks.get(row["task"], "")} for row in rows],
+        "checkpoint": folder_hash(options.checkpoint),
+        "decoder": asdict(replace(config.decoder, **_decoder(options))),
+        "black_cameras": black_cameras(options),
+        "seed": options.seed,
+        "loop": {
+            "mode": options.mode,
+            "latency": options.latency,
+            "warm_start": options.warm_start,
+            "speed": options.speed,
+            "timeout": options.timeout,
+        },
+        "versions": versions(),
+    }
     if options.json:
-        content = {
-            "tasks": rows,
-            "checkpoint": folder_hash(options.checkpoint),
-            "decoder": asdict(replace(config.decoder, **_decoder(options))),
-            "black_cameras": black_cameras(options),
-            "seed": options.seed,
-            "loop": {
-                "mode": options.mode,
-                "latency": options.latency,
-                "warm_start": options.warm_start,
-                "speed": options.speed,
-                "timeout": options.timeout,
-            },
-            "versions": versions(),
-        }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(content, indent=1) + "\n")
+    if options.report:
+        _report(options, content, films, others)
     return 1 if any(row["errors"] for row in rows) else 0
+
+
+def _others(options: argparse.Namespace) -> list[EvaluationRun]:
+    from dfm_vla_ros.evaluation.report import read_result
+
+    return [read_result(path) for path in options.beside]
+
+
+def _report(
+    options: argparse.Namespace,
+    content: dict[str, Any],
+    films: Films,
+    others: list[EvaluationRun],
+) -> None:
+    from dfm_vla_ros.evaluation.report import write_folder
+
+    name = options.checkpoint.resolve().name
+    print(f"report: {write_folder(options.report, name, content, films, others)}")
 
 
 def _decoder(options: argparse.Namespace) -> dict[str, int]:
@@ -79,15 +117,18 @@ def _decoder(options: argparse.Namespace) -> dict[str, int]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-def _run_task(options: argparse.Namespace, task: str) -> dict[str, Any]:
+def _run_task(options: argparse.Namespace, task: str, films: Films) -> dict[str, Any]:
+    """Return the row of a task; what its cameras saw goes to ``films`` if a report is wanted."""
     from dfm_vla_ros.evaluation.statistics import wilson
 
-    began, results, errors = time.monotonic(), [], 0
+    began, results, messages = time.monotonic(), [], {}
     jobs = [(task, number) for number in range(options.seed, options.seed + options.episodes)]
     workers = min(options.workers, options.episodes)
-    for number, result in run_parallel(_episode, jobs, workers, _start, (options,)):
+    for number, result, film in run_parallel(_episode, jobs, workers, _start, (options,)):
+        if film is not None:
+            films[task, number] = film
         if isinstance(result, str):
-            errors += 1
+            messages[number] = result
             print(f"{task} seed {number}: error: {result}", flush=True)
         else:
             results.append(result)
@@ -95,6 +136,7 @@ def _run_task(options: argparse.Namespace, task: str) -> dict[str, Any]:
     successes, episodes = sum(result.success for result in results), len(results)
     low, high = wilson(successes, episodes)
     rate = successes / max(1, episodes)
+    errors = len(messages)
     print(f"{task}: {successes}/{episodes} = {rate:.0%} [{low:.0%}, {high:.0%}], {errors} errors")
     return {
         "task": task,
@@ -102,6 +144,7 @@ def _run_task(options: argparse.Namespace, task: str) -> dict[str, Any]:
         "successes": successes,
         "failures": episodes - successes,
         "errors": errors,
+        "messages": messages,
         "interval": [low, high],
         "seconds": time.monotonic() - began,
         "results": [asdict(r) for r in sorted(results, key=lambda r: r.seed)],
@@ -120,21 +163,34 @@ def _print_result(result: EpisodeResult) -> None:
 
 
 _loop: Any = None
+_filmed = False
 
 
 def _start(options: argparse.Namespace) -> None:
     """Load policy and twin once in each process."""
-    global _loop
+    global _loop, _filmed
     from dfm_vla_ros.evaluation.loading import load_loop
 
+    _filmed = options.report is not None
     _loop = load_loop(
         options.checkpoint, loop_config(options), _decoder(options), black_cameras(options)
     )
 
 
-def _episode(job: tuple[str, int]) -> tuple[int, EpisodeResult | str]:
-    """Return the seed and how it went, or what went wrong."""
+def _episode(job: tuple[str, int]) -> tuple[int, EpisodeResult | str, Film | None]:
+    """Return the seed, how it went, or what went wrong, and what the cameras saw."""
+    if not _filmed:
+        return job[1], _outcome(job, None), None
+    from dfm_vla_ros.evaluation.runner import WATCH_PERIOD_S
+    from dfm_vla_ros.report.pictures import FilmEncoder
+
+    encoder = FilmEncoder(1 / WATCH_PERIOD_S, ", ".join(CAMERAS))
+    outcome = _outcome(job, encoder.add)
+    return job[1], outcome, encoder.finish()
+
+
+def _outcome(job: tuple[str, int], watch: Watch | None) -> EpisodeResult | str:
     try:
-        return job[1], _loop.run(*job)
+        return _loop.run(*job, watch)
     except DfmVlaError as error:
-        return job[1], str(error)
+        return str(error)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfm_vla_ros.evaluation.motion import Motion, MotionRecord, State
 from dfm_vla_ros.policy.realtime import Continuation, Pace
@@ -19,7 +20,10 @@ from dfm_vla_ros.sim.twin import Twin
 from dfm_vla_ros.tokens.action import ActionTokenizer
 
 Act = Callable[[Observation, int, Guidance | None], Chunk]
+Watch = Callable[[Mapping[str, NDArray[np.uint8]]], None]
+"""Takes camera -> image (H, W, 3) RGB."""
 
+WATCH_PERIOD_S = 0.1
 GOAL = "episode"
 SAME_S = 1e-9
 """Times closer than this are one."""
@@ -94,12 +98,18 @@ class Loop:
         self.twin, self.act, self.tokenizer = twin, act, tokenizer
         self.limits, self.config, self.images = limits, config, images
 
-    def run(self, task: str, seed: int) -> EpisodeResult:
-        """Run one episode from its reset to success or timeout."""
-        twin, progress = self.twin, 0.0
+    def run(self, task: str, seed: int, watch: Watch | None = None) -> EpisodeResult:
+        """Run one episode from its reset to success or timeout.
+
+        ``watch`` is shown what the cameras see every ``WATCH_PERIOD_S`` of simulated time.
+        """
+        twin, progress, next_s = self.twin, 0.0, 0.0
         twin.reset(task, seed)
         episode = _Episode(self, seed)
         while twin.time_s < self.config.timeout_s and not twin.status().success:
+            if watch is not None and twin.time_s >= next_s - SAME_S:
+                watch(twin.render())
+                next_s += WATCH_PERIOD_S
             twin.command(episode.command(twin.time_s))
             twin.step()
             progress = max(progress, twin.status().progress)
