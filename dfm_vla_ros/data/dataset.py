@@ -23,15 +23,14 @@ from dfm_vla_ros.data.format import (
     INFO,
     POSES,
     STATE,
-    STATS,
     VIDEO,
     DatasetError,
     Info,
     read_info,
 )
-from dfm_vla_ros.data.index import Row, as_arrays, read_rows
+from dfm_vla_ros.data.index import Row, read_rows
 from dfm_vla_ros.data.statistics import Statistics
-from dfm_vla_ros.data.writer import exact_statistics
+from dfm_vla_ros.data.summary import exact_statistics, read_summary
 
 
 @dataclass(frozen=True)
@@ -117,15 +116,9 @@ class Dataset:
         Exact for numbers, over all frames: from ``meta/stats.json`` if it is ours and counts all
         frames, else from the columns (what others wrote need not be exact).
         """
-        path = self.folder / STATS
-        try:
-            found = as_arrays(json.loads(path.read_text(encoding="utf-8")))
-            if self.info.identity and found[ACTION]["count"] == [self.info.frames]:
-                return found
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DatasetError(f"{path} is damaged ({error}); delete it") from error
+        found, frames = read_summary(self.folder)
+        if self.info.identity and frames == self.info.frames:
+            return found
         rows = sorted(self.rows, key=lambda row: row.number)
         return exact_statistics(self.folder, self.info, rows)
 

@@ -7,13 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from dfm_vla_ros.data.format import EPISODES, FILES_PER_CHUNK, DatasetError, Info
 from dfm_vla_ros.data.statistics import Statistics
-from dfm_vla_ros.data.tables import read_table
+from dfm_vla_ros.data.tables import column_names, read_table
 
 ROWS_PER_FILE = 250
 """A new file of ``meta/episodes`` is begun after so many episodes."""
@@ -135,24 +133,14 @@ def read_rows(folder: Path, info: Info) -> list[Row]:
 
 def _rows(path: Path, info: Info) -> Sequence[Row]:
     """Return the rows of one file; columns that only this package writes may be absent."""
-    names = [name for name in _column_names(path) if not name.startswith("stats/")]
+    names = [name for name in column_names(path) if not name.startswith("stats/")]
     table = read_table(path, names)
-    cameras = [
-        key for key, feature in info.content["features"].items() if feature["dtype"] == "video"
-    ]
+    features = info.content["features"].items()
+    cameras = [name for name, feature in features if feature["dtype"] == "video"]
     try:
         return [_row(values, cameras, info) for values in table.to_pylist()]
     except KeyError as error:
         raise DatasetError(f"{path} has no column {error}; restore it") from error
-
-
-def _column_names(path: Path) -> list[str]:
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_schema(path).names
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path} is no whole parquet file ({error}); restore it") from error
 
 
 def _row(values: dict[str, Any], cameras: Sequence[str], info: Info) -> Row:
@@ -178,22 +166,6 @@ def _row(values: dict[str, Any], cameras: Sequence[str], info: Info) -> Row:
 
 def _file(values: dict[str, Any], name: str) -> int:
     return values[f"{name}/chunk_index"] * FILES_PER_CHUNK + values[f"{name}/file_index"]
-
-
-def read_statistics(folder: Path, feature: str) -> list[Statistics]:
-    """Return the statistics of one feature of each episode that is in ``meta/episodes``."""
-    found: list[Statistics] = []
-    for path in sorted((folder / "meta/episodes").glob("chunk-*/file-*.parquet")):
-        prefix = f"stats/{feature}/"
-        names = [name for name in _column_names(path) if name.startswith(prefix)]
-        rows = read_table(path, names).to_pylist() if names else []
-        found += [{k.removeprefix(prefix): np.array(v) for k, v in row.items()} for row in rows]
-    return found
-
-
-def as_arrays(content: dict[str, dict[str, Any]]) -> dict[str, dict[str, NDArray]]:
-    """Return the numbers of ``meta/stats.json`` as arrays."""
-    return {name: {k: np.array(v) for k, v in part.items()} for name, part in content.items()}
 
 
 def episodes_file(number: int) -> Path:

@@ -102,25 +102,41 @@ def write_frames(path: Path, table: pa.Table, lengths: Sequence[int]) -> None:
             start += length
 
 
-def read_table(
-    path: Path, names: Sequence[str] | None = None, episode: int | None = None
-) -> pa.Table:
+def read_table(path: Path, names: list[str] | None = None, episode: int | None = None) -> pa.Table:
     """Read a parquet file, or the rows of one episode.
 
     Raises:
         DatasetError: it is missing, cut or otherwise damaged, or lacks a column.
     """
-    filters = None if episode is None else [("episode_index", "==", episode)]
     try:
-        table = pq.ParquetFile(path) if episode is None else None
-        if table is not None:
-            with table:
-                return table.read(list(names) if names else None, use_threads=False)
-        return pq.read_table(path, columns=names, filters=filters, use_threads=False)
+        if episode is not None:
+            filters = [("episode_index", "==", episode)]
+            return pq.read_table(path, columns=names, filters=filters, use_threads=False)
+        with pq.ParquetFile(path) as file:
+            return file.read(names, use_threads=False)
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing; restore it or collect the data again") from error
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path} is no whole parquet file ({error}); restore it") from error
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a parquet file.
+
+    Raises:
+        DatasetError: it is missing or damaged.
+    """
+    try:
+        return pq.read_schema(path).names
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path} is missing; restore it or collect the data again") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path} is no whole parquet file ({error}); restore it") from error
+
+
+def count_rows(path: Path) -> int:
+    """Return the number of rows of a parquet file that was read before."""
+    return pq.read_metadata(path).num_rows
 
 
 def numbers(table: pa.Table, name: str, path: Path) -> NDArray:

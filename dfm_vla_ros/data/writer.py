@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import uuid
 from pathlib import Path
@@ -20,7 +19,6 @@ from dfm_vla_ros.data.format import (
     DATA,
     IMAGES,
     INFO,
-    STATS,
     STORAGES,
     TASKS,
     VIDEO,
@@ -37,12 +35,13 @@ from dfm_vla_ros.data.index import (
     Row,
     episodes_file,
     read_rows,
-    read_statistics,
     row_table,
 )
+from dfm_vla_ros.data.lock import lock
+from dfm_vla_ros.data.recovery import committed, recover
 from dfm_vla_ros.data.statistics import Statistics
+from dfm_vla_ros.data.summary import read_summary, write_summary
 
-LOCK = ".lock"
 FILE_MB = 4
 """A file is rewritten to add an episode: larger files are fewer, but slower to add to."""
 MEGABYTE = 2**20
@@ -82,7 +81,7 @@ class DatasetWriter:
             raise DatasetError(f"storage is {storage!r}, give one of {', '.join(STORAGES)}")
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(self.folder)
+        self._lock = lock(self.folder)
         try:
             limits = (data_file_mb, video_file_mb)
             self._open(spec, storage, limits)
@@ -100,8 +99,8 @@ class DatasetWriter:
         self._rows = read_rows(self.folder, self._info)
         self._keys = {row.key for row in self._rows}
         self._sentences = self._read_sentences()
-        self._statistics_frames = 0
-        self._recover()
+        _, self._statistics_frames = read_summary(self.folder)
+        recover(self.folder, self._rows)
 
     def _read_sentences(self) -> list[str]:
         if not self._info.tasks:
@@ -247,92 +246,24 @@ class DatasetWriter:
         path = self.folder / place.path(DATA)
         rows = table
         if lengths:
-            rows = pa.concat_tables([self._committed(path, sum(lengths)), table])
+            rows = pa.concat_tables([committed(path, sum(lengths)), table])
         replace_file(path, lambda p: tables.write_frames(p, rows, [*lengths, len(table)]))
         return place
-
-    def _committed(self, path: Path, frames: int) -> pa.Table:
-        table = tables.read_table(path)
-        if len(table) < frames:
-            raise DatasetError(f"{path} has {len(table)} frames, needs {frames}; restore it")
-        return table.slice(0, frames)
 
     def _write_row(self, row: Row) -> None:
         """Add a row to the last file of ``meta/episodes``, or begin a new one."""
         path = self.folder / episodes_file(row.number)
         table = row_table(row, self._info.spec.fps)
         if row.number % ROWS_PER_FILE:
-            kept = tables.read_table(path).slice(0, row.number % ROWS_PER_FILE)
+            kept = committed(path, row.number % ROWS_PER_FILE)
             table = pa.concat_tables([kept, table])
         replace_file(path, lambda p: tables.write_frames(p, table, [len(table)]))
 
-    def _recover(self) -> None:
-        """Remove what the commit record does not know of."""
-        last = self._rows[-1] if self._rows else None
-        known = {self.folder / INFO, self.folder / STATS, self.folder / TASKS}
-        for row in self._rows:
-            known.add(self.folder / row.data.path(DATA))
-            known.add(self.folder / episodes_file(row.number))
-            for name, place in row.videos.items():
-                known.add(self.folder / place.path(VIDEO, video_key=name))
-        for pattern in ("data/chunk-*/*", "videos/*/chunk-*/*", "meta/episodes/chunk-*/*"):
-            for path in set(self.folder.glob(pattern)) - known:
-                path.unlink()
-        if last is None:
-            return
-        frames = sum(row.length for row in self._rows if row.data.file == last.data.file)
-        lengths = [row.length for row in self._rows if row.data.file == last.data.file]
-        self._trim(self.folder / last.data.path(DATA), frames, lengths)
-        rows = last.number % ROWS_PER_FILE + 1
-        self._trim(self.folder / episodes_file(last.number), rows, [rows])
-
-    def _trim(self, path: Path, length: int, lengths: list[int]) -> None:
-        table = self._committed(path, length)
-        if len(tables.read_table(path)) > length:
-            replace_file(path, lambda p: tables.write_frames(p, table, lengths))
-
     def _write_statistics(self) -> None:
-        """Write ``meta/stats.json``: exact for numbers, bounds for the quantiles of images."""
-        if not self._rows or self._statistics_frames == self._info.frames:
-            return
-        found = exact_statistics(self.folder, self._info, self._rows)
-        content = {n: {k: v.tolist() for k, v in part.items()} for n, part in found.items()}
-        replace_json(self.folder / STATS, content)
-        self._statistics_frames = self._info.frames
-
-
-def exact_statistics(folder: Path, info: Info, rows: list[Row]) -> dict[str, Statistics]:
-    """Return the statistics of all features over the committed episodes."""
-    paths = sorted({folder / row.data.path(DATA) for row in rows})
-    found = {}
-    for name, feature in info.content["features"].items():
-        if tables.is_camera(feature):
-            parts = read_statistics(folder, name)[: info.episodes]
-            if parts:
-                found[name] = statistics.merge(parts)
-        elif feature["dtype"] != "string":
-            parts = [tables.numbers(tables.read_table(path, [name]), name, path) for path in paths]
-            values = np.concatenate(parts)[: info.frames]
-            found[name] = statistics.of_numbers(values if values.ndim > 1 else values[:, None])
-    return found
-
-
-def _lock(folder: Path) -> int:
-    """Return an open file that holds the folder's lock; closing it lets others in."""
-    path = folder / LOCK
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.read(descriptor, 100).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise DatasetError(
-            f"{folder} is being written by process {owner or 'unknown'}; wait until it is done, "
-            "or give another folder"
-        ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
+        """Renew ``meta/stats.json`` if there are other episodes than it counts."""
+        if self._rows and self._statistics_frames != self._info.frames:
+            write_summary(self.folder, self._info, self._rows)
+            self._statistics_frames = self._info.frames
 
 
 def _size(path: Path) -> int:
