@@ -43,7 +43,8 @@ class ChunkRecord:
         tokenizer_hash, checkpoint_hash: of what made it.
         inference_s: time that the call took [s].
         evaluations: of the network.
-        due_s: when each of its steps was due, by the executor's word, as (zero [ns], period [s]).
+        control_period_s: between steps [s].
+        due: when its steps were due by the executor's word: step zero [ns], period [s].
         refused: why the executor refused it; empty: it did not, as far as is known.
     """
 
@@ -66,6 +67,7 @@ class ChunkRecord:
     checkpoint_hash: str
     inference_s: float
     evaluations: int
+    control_period_s: float
     due: tuple[int, float] | None = None
     refused: str = ""
 
@@ -175,6 +177,7 @@ def _take_chunk(recording: Recording, message: Any) -> None:
             message.checkpoint_hash,
             float(message.inference_time),
             int(message.evaluations),
+            float(message.control_period),
         )
     )
 

@@ -45,7 +45,7 @@ class Camera:
 
     def __init__(self, name: str, settings: ObserverSettings) -> None:
         """Know no picture yet."""
-        self._transport = TRANSPORTS[settings.transport]
+        self._transport = TRANSPORTS[settings.transport_of(name)]
         self.topic = f"{name}_camera/{self._transport.suffix}"
         self.kind = self._transport.kind
         self.source: Source[Rgb] = Source(self.topic, settings.bounds[f"{name}_camera"])

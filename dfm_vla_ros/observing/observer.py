@@ -71,7 +71,8 @@ class Observer:
             measured.source.name = " and ".join(ARM_TOPICS)
         else:
             self._add(WHOLE, JOINT_STATE, measured.source, self._take_measured)
-        self._add(COMMANDED, JOINT_STATE, commanded.source, commanded.take)
+        if self._settings.commands:
+            self._add(COMMANDED, JOINT_STATE, commanded.source, commanded.take)
         self.topics[TASK_STATUS] = TASK_STATUS_KIND
 
     def _add(self, topic: str, kind: str, source: Source, take: Take) -> None:
@@ -128,6 +129,8 @@ class Observer:
             return False
         for camera in self._cameras.values():
             camera.move(measured.source.value)
+        if not self._settings.commands:
+            self._joints[COMMANDED].take(message, stamp_s, now)
         return True
 
     def _take_task(self, message: Any) -> None:

@@ -40,13 +40,19 @@ class ObserverSettings:
         tracking_rad: largest distance of an arm joint from its command [rad].
         frozen_timeout_s: how long a picture may repeat while arms move; 0: for ever [s].
         frozen_motion_rad: what counts as moving [rad].
-        transport: of images, a key of ``observer.TRANSPORTS``.
+        transport: of images, a key of ``cameras.TRANSPORTS``; or one for each camera.
         joint_states: how joints come, the values of ``nodes.joint_states.PARAMETERS``.
+        commands: whether anyone says what is commanded; else the measured joints count for it.
     """
 
     bounds: Mapping[str, Bounds] = field(default_factory=default_bounds)
     tracking_rad: float = TRACKING_RAD
     frozen_timeout_s: float = FROZEN_TIMEOUT_S
     frozen_motion_rad: float = FROZEN_MOTION_RAD
-    transport: str = "raw"
+    transport: str | Mapping[str, str] = "raw"
     joint_states: Mapping[str, Any] = field(default_factory=urdf_names)
+    commands: bool = True
+
+    def transport_of(self, camera: str) -> str:
+        """Return how the images of ``camera`` come."""
+        return self.transport if isinstance(self.transport, str) else self.transport[camera]

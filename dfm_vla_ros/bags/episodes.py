@@ -1,0 +1,247 @@
+"""From a bag to the episodes of a data set."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfm_vla_ros.bags.faults import BagError
+from dfm_vla_ros.bags.frames import Gap, Grid
+from dfm_vla_ros.bags.observations import CLOCK, Playback, Step
+from dfm_vla_ros.bags.part import CommandTrack, Part
+from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.splitting import make_splitter
+from dfm_vla_ros.bags.topics import Topics
+from dfm_vla_ros.bags.types import TASK_STATUS
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.observing.settings import COMMANDED, TRIGGER
+
+JUMPED = "the clock jumped"
+KEPT_COMMANDS = 200
+"""Commands from before a part that its first label may lie between."""
+
+
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """How episodes are cut.
+
+    Attributes:
+        period_s: control period of the data set [s].
+        split: one of ``splitting.SPLITS``.
+        instruction: instead of what the bag says.
+        task: name of the task; empty: as the bag says, or made of the instruction.
+        shortest_s: shorter parts are left out [s].
+        success: of episodes of which nothing tells.
+    """
+
+    period_s: float = 0.1
+    split: str = "auto"
+    instruction: str = ""
+    task: str = ""
+    shortest_s: float = 1.0
+    success: bool = False
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A part of a bag that ended.
+
+    Attributes:
+        key: of the episode in the data set.
+        from_ns: receipt of the first frame [ns].
+        to_ns: of the last [ns].
+        frames: how many.
+        instruction: what was said.
+        success: whether the task was done; None if nothing tells.
+        episode: the frames, valid until the next cut; None if they are known or left out.
+        why: why there is no episode; empty if there is, or if it is known.
+    """
+
+    key: str
+    from_ns: int
+    to_ns: int
+    frames: int
+    instruction: str
+    success: bool | None
+    episode: Episode | None = None
+    why: str = ""
+
+
+class BagEpisodes:
+    """Iterates over the episodes of one bag.
+
+    Where frames are missing an episode ends, and the frames after the gap are another: nothing is
+    filled. ``gaps`` and the bag's ``faults`` say what was missing.
+    """
+
+    def __init__(
+        self,
+        bag: Bag,
+        topics: Topics,
+        settings: EpisodeSettings,
+        folder: Path,
+        known: Callable[[str], bool] = lambda key: False,
+    ) -> None:
+        """Cut ``bag``.
+
+        Args:
+            bag: the recording.
+            topics: what its topics are.
+            settings: how to cut.
+            folder: where images of the growing episode wait, on a disk with room.
+            known: whether the data set has the episode of a key: it is not made again.
+
+        Raises:
+            BagError: the bag cannot be split so.
+        """
+        self._bag, self._settings, self._folder, self._known = bag, settings, folder, known
+        self._playback = Playback(bag, topics)
+        self.observer = self._playback.observer
+        self._trigger = topics.trigger
+        self._splitter = make_splitter(settings.split, list(topics.statuses.values()))
+        self._commands, self._grid = CommandTrack(), Grid(settings.period_s)
+        self._part = self._new_part()
+        self._goal = self._splitter.goal
+        self._told: Any = None
+        self._waiting: Step | None = None
+        self._why, self._success = "", False
+        self.gaps: list[Gap] = []
+
+    def _new_part(self) -> Part:
+        return Part(self._bag.path.name, self._folder)
+
+    def __iter__(self) -> Iterator[Cut]:
+        """Yield each part when it ends.
+
+        Raises:
+            BagError: nobody says what is done in an episode.
+        """
+        step: Step | None = None
+        for step in self._playback:
+            self._note_command()
+            if step.name == CLOCK:
+                yield from self._cut()
+                self._commands.clear()
+                self._why = JUMPED
+            elif self._splitter.take(step):
+                yield from self._end(step)
+                self._goal = self._splitter.goal
+            elif step.looks and self._goal is not None:
+                yield from self._look(step)
+            self._note_status(step)
+        if step is not None:
+            yield from self._end(step)
+
+    def _note_command(self) -> None:
+        source = self.observer.sources[COMMANDED]
+        if source.value is not None and not source.fault:
+            self._commands.put(source.stamp_s, source.value)
+
+    def _note_status(self, step: Step) -> None:
+        """Remember success, and why a picture of the triggering camera was refused."""
+        if step.name == TASK_STATUS and self._goal is not None and step.value.success:
+            self._success = True
+        third = self.observer.sources[f"{TRIGGER}_camera"]
+        if third.fault:
+            self._why = self._why or f"{third.name}: {third.fault}"
+
+    def _look(self, step: Step) -> Iterator[Cut]:
+        """Make a frame of the image just come, if one is due and all is well."""
+        if self._waiting is None:
+            self._waiting = step
+        if self._grid.is_missed(step.at_s):
+            yield from self._cut()
+        if not self._grid.is_due(step.at_s):
+            return
+        complaint = self.observer.complaint(step.now)
+        if complaint:
+            self._why = self._why or complaint
+            return
+        self._close_gap(step)
+        self._grid.take(step.at_s)
+        self._add(step)
+
+    def _add(self, step: Step) -> None:
+        seen = self.observer.observation("")
+        if not len(self._part):
+            self._check_said(step)
+            self._part.begin(step, seen)
+            self._part.keeps_images = not self._known(self._part.key)
+            self._commands.clear(KEPT_COMMANDS)
+        self._part.add(step, seen)
+        self._waiting, self._why = step, ""
+        self._told = self.observer.task
+
+    def _check_said(self, step: Step) -> None:
+        if not self._said():
+            at_s = (step.received_ns - self._bag.start_ns) * 1e-9
+            raise BagError(
+                f"{self._bag.path} does not say what is done from {at_s:.1f} s on: "
+                "give --instruction"
+            )
+
+    def _said(self) -> str:
+        """Return the sentence of the running goal."""
+        return self._settings.instruction or (self._goal.instruction if self._goal else "")
+
+    def _close_gap(self, step: Step) -> None:
+        """Note the time since the last frame, or the first image of the goal, if it is long."""
+        if self._waiting is None:
+            return
+        passed_s = step.at_s - self._waiting.at_s
+        usual = 1.75 if len(self._part) else 0.75
+        if self._why != JUMPED and passed_s < usual * self._settings.period_s:
+            return
+        why = self._why or f"no usable image of {self._trigger} for {passed_s:.3f} s"
+        self.gaps.append(Gap(self._waiting.received_ns, step.received_ns, why))
+
+    def _end(self, step: Step) -> Iterator[Cut]:
+        """End the goal that ran, and begin the next."""
+        if self._waiting is not None:
+            self._close_gap(step)
+        yield from self._cut()
+        self._waiting, self._why, self._success = None, "", False
+        self.observer.forget_sizes()
+
+    def _cut(self) -> Iterator[Cut]:
+        """End the part; the next image may begin another."""
+        part, self._part = self._part, self._new_part()
+        self._grid.restart()
+        try:
+            if len(part):
+                yield self._finish(part)
+        finally:
+            part.close()
+
+    def _finish(self, part: Part) -> Cut:
+        """Return what became of a part."""
+        settings = self._settings
+        told, said = self._told, self._said()
+        success = None if told is None else self._success
+        targets = part.labels(self._commands, settings.period_s)
+        ends = (part.key, part.first.received_ns, part.last.received_ns, len(targets))
+        length_s = len(targets) * settings.period_s
+        if length_s < settings.shortest_s:
+            why = f"{length_s:.1f} s is shorter than {settings.shortest_s} s (--shortest)"
+            return Cut(*ends, said, success, why=why)
+        if not part.keeps_images:
+            return Cut(*ends, said, success)
+        episode = part.episode(
+            targets,
+            task=settings.task or _task(told, said),
+            seed=self._goal.number if told is None else int(told.seed),
+            instruction=said,
+            success=settings.success if success is None else success,
+            period_s=settings.period_s,
+        )
+        return Cut(*ends, said, success, episode)
+
+
+def _task(told: Any, said: str) -> str:
+    """Return the task's name: what the status says, or words of the sentence."""
+    if told is not None and told.task:
+        return told.task
+    return re.sub(r"\W+", "_", said.lower()).strip("_")[:40]

@@ -1,0 +1,169 @@
+"""Makes the chunks of a bag once more, offline, and says whether they are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.replay_images import Seen, read_images, seen
+from dfm_vla_ros.bags.replay_records import ChunkRecord
+from dfm_vla_ros.policy.policy import Policy
+from dfm_vla_ros.policy.repeating import load_like
+from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
+from dfm_vla_ros.tokens import ActionCodec
+from dfm_vla_ros.workers import run_parallel
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a checkpoint says to what a recorded chunk was made from.
+
+    Attributes:
+        number: of the record.
+        chunk: with its trace.
+        targets: (H, D) [rad], grippers [m].
+        paths: (E, H, D) what the tokens of each evaluation mean; NaN where they mean nothing yet.
+        missing: cameras whose image the bag lacks.
+        same: whether the tokens are the recorded ones; None: another checkpoint made them, or the
+            bag lacks what it takes.
+    """
+
+    number: int
+    chunk: Chunk
+    targets: NDArray[np.float64]
+    paths: NDArray[np.float64]
+    missing: tuple[str, ...]
+    same: bool | None
+
+
+class Replayer:
+    """Answers what chunks were made from, one at a time."""
+
+    def __init__(self, policy: Policy, recorded: ActionCodec | None = None) -> None:
+        """Ask ``policy``; ``recorded`` is the tokenizer of the bag's chunks, None: unknown."""
+        self.policy, self._recorded = policy, recorded
+
+    def answer(self, moment: Seen) -> Answer:
+        """Return what the policy says.
+
+        Raises:
+            DfmVlaError: the policy cannot use the observation.
+        """
+        record, policy = moment.record, self.policy
+        observation = Observation(
+            moment.images, record.measured, record.reference, record.instruction
+        )
+        chunk = policy.act(observation, record.seed, self._guidance(record), trace=True)
+        codec = policy.tokenizer
+        targets = codec.decode(chunk.tokens, chunk.reference)
+        paths = evaluations_as_targets(codec, chunk)
+        same = None
+        if self._is_same_policy(record) and not moment.missing:
+            same = bool(np.array_equal(chunk.tokens.ravel(), record.tokens))
+        return Answer(record.number, chunk, targets, paths, moment.missing, same)
+
+    def _is_same_policy(self, record: ChunkRecord) -> bool:
+        policy = self.policy
+        return record.repeatable and (policy.checkpoint_hash, policy.decoding) == (
+            record.checkpoint_hash,
+            record.decoding,
+        )
+
+    def _guidance(self, record: ChunkRecord) -> Guidance | None:
+        """Return what the recorded chunk kept; in another vocabulary the tokens that mean it."""
+        codec = self.policy.tokenizer
+        if not codec.per_step or not (record.committed_steps or record.warm_start):
+            return None
+        tokens = record.guidance if len(record.guidance) else record.tokens
+        if record.tokenizer_hash != codec.hash:
+            if self._recorded is None or self._recorded.horizon != codec.horizon:
+                return None
+            tokens = codec.encode(
+                self._recorded.decode(tokens, record.reference), record.reference
+            )
+        tokens = tokens.reshape(codec.token_shape)
+        committed = np.zeros(codec.token_shape, dtype=bool)
+        committed[: record.committed_steps] = True
+        t0 = record.warm_start or None
+        return Guidance(committed, tokens, t0, record.committed_steps)
+
+
+def evaluations_as_targets(codec: ActionCodec, chunk: Chunk) -> NDArray[np.float64]:
+    """Return (E, H, D): what the tokens after each evaluation mean; NaN: a token is masked."""
+    tokens = chunk.trace.tokens
+    known = ((tokens >= 0) & (tokens < codec.vocabulary_size)).all(axis=-1)
+    paths = codec.decode(np.where(known[:, None], tokens, 0), chunk.reference)
+    paths[~known] = np.nan
+    return paths
+
+
+@dataclass(frozen=True)
+class Job:
+    """Chunks for one process.
+
+    Attributes:
+        bag: folder or file.
+        topics: relative name -> name in the bag.
+        checkpoint: folder.
+        decoding: how to decode; empty: as the checkpoint says.
+        records: to be answered.
+    """
+
+    bag: Path
+    topics: dict[str, str]
+    checkpoint: Path
+    decoding: str
+    records: tuple[ChunkRecord, ...]
+
+
+def load_policy(checkpoint: Path, decoding: str) -> Policy:
+    """Return the policy, which decodes like another if ``decoding`` says how.
+
+    Raises:
+        DfmVlaError: the checkpoint or the settings are of no use.
+    """
+    return load_like(checkpoint, decoding) if decoding else Policy.load(checkpoint)
+
+
+def replay(job: Job, processes: int = 1, recorded: ActionCodec | None = None) -> Iterator[Answer]:
+    """Yield the answer to every record whose images are there, in any order.
+
+    Args:
+        job: what to answer; it is dealt out among the processes.
+        processes: that load the policy, each with one thread; 1: this one.
+        recorded: tokenizer of the records.
+    """
+    if processes == 1:
+        yield from answers(job, recorded)
+        return
+    parts = [job.records[part::processes] for part in range(processes)]
+    jobs = [
+        (Job(job.bag, job.topics, job.checkpoint, job.decoding, part), recorded)
+        for part in parts
+        if part
+    ]
+    for found in run_parallel(_all_answers, jobs, len(jobs)):
+        yield from found
+
+
+def answers(job: Job, recorded: ActionCodec | None = None) -> Iterator[Answer]:
+    """Yield the answers in this process."""
+    replayer = Replayer(load_policy(job.checkpoint, job.decoding), recorded)
+    with Bag(job.bag) as bag:
+        for moment in seen(read_images(bag, job.topics), job.records):
+            yield replayer.answer(moment)
+
+
+def _all_answers(given: tuple[Job, ActionCodec | None]) -> list[Answer]:
+    return list(answers(*given))
+
+
+def parity(found: Iterable[Answer]) -> tuple[int, int]:
+    """Return how many answers could be compared, and how many of them are the recorded tokens."""
+    compared = [answer.same for answer in found if answer.same is not None]
+    return len(compared), sum(compared)

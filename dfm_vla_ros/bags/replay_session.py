@@ -1,0 +1,267 @@
+"""A whole replay: a bag, one or more checkpoints, what came of it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.replay import Answer, Job, parity, replay
+from dfm_vla_ros.bags.replay_observed import look
+from dfm_vla_ros.bags.replay_records import (
+    EXECUTOR_STATUS,
+    ChunkRecord,
+    Recording,
+    read_recording,
+    relative_topics,
+)
+from dfm_vla_ros.bags.replay_report import Pictures, first_images, replay_run, take_pictures
+from dfm_vla_ros.bags.types import CHUNKS, TASK_STATUS
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.model.folder import folder_hash
+from dfm_vla_ros.observing.cameras import TRANSPORTS
+from dfm_vla_ros.observing.joint_states import ARM_TOPICS
+from dfm_vla_ros.observing.settings import COMMANDED, MEASURED
+from dfm_vla_ros.report.content import Reference, ReplayRun, Report
+from dfm_vla_ros.report.writing import write_report
+from dfm_vla_ros.robot.joints import CAMERAS
+from dfm_vla_ros.tokens import ActionCodec, load_action_tokenizer
+
+WANTED = (
+    CHUNKS,
+    TASK_STATUS,
+    EXECUTOR_STATUS,
+    "policy_node/status",
+    MEASURED,
+    COMMANDED,
+    *ARM_TOPICS,
+    *(f"{camera}_camera/{way.suffix}" for camera in CAMERAS for way in TRANSPORTS.values()),
+)
+"""Topics that a replay reads."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to replay.
+
+    Attributes:
+        bag: folder or file.
+        checkpoints: folders.
+        processes: that load the policy.
+        instruction: where the bag tells none.
+        namespace: of the topics; empty: the one that has most.
+        reference: bag of a good run; None: none.
+        with_film: whether the page gets a film.
+        fault: that was put into the bag; empty: none.
+    """
+
+    bag: Path
+    checkpoints: tuple[Path, ...]
+    processes: int = 1
+    instruction: str = ""
+    namespace: str = ""
+    reference: Path | None = None
+    with_film: bool = True
+    fault: str = ""
+
+
+@dataclass
+class Run:
+    """One checkpoint's answers.
+
+    Attributes:
+        name: of the checkpoint, with the beginning of its hash.
+        answers: by number of their record.
+        seconds: that they took, loading included [s].
+        own_latency: whether the recorded times are another checkpoint's.
+        differences: of settings between record and replay, as sentences.
+    """
+
+    name: str
+    answers: list[Answer]
+    seconds: float
+    own_latency: bool
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def compared(self) -> int:
+        """Answers that can be compared with recorded tokens."""
+        return parity(self.answers)[0]
+
+    @property
+    def same(self) -> int:
+        """Answers that are the recorded tokens."""
+        return parity(self.answers)[1]
+
+
+@dataclass
+class Replayed:
+    """What came of a request.
+
+    Attributes:
+        bag: that was read.
+        recording: all but its pixels.
+        records: what was looked at.
+        runs: one a checkpoint.
+        pictures: for the page.
+        problems: what is wrong with the bag, one sentence each.
+        references: of a good run.
+        fault: that was put in on purpose.
+    """
+
+    bag: Path
+    recording: Recording
+    records: list[ChunkRecord]
+    runs: list[Run]
+    pictures: Pictures
+    problems: list[str]
+    references: list[Reference]
+    fault: str = ""
+
+    @property
+    def duration_s(self) -> float:
+        """From the first stamp to the last [s]."""
+        begin, end = self.recording.rates.span_ns
+        return (end - begin) * 1e-9
+
+    def content(self) -> list[ReplayRun]:
+        """Return what a page shows of every checkpoint."""
+        return [
+            replay_run(
+                run.name,
+                self.recording,
+                run.answers,
+                self.pictures,
+                self.problems,
+                self.references,
+                {"fault put in on purpose": self.fault} if self.fault else {},
+                run.own_latency,
+            )
+            for run in self.runs
+        ]
+
+    def write_page(self, path: Path) -> int:
+        """Write the page and return its size [bytes]."""
+        title = f"Replay of {self.bag.name}" + (f" with {self.fault}" if self.fault else "")
+        facts = {"bag": str(self.bag), "length": f"{self.duration_s:.1f} s"}
+        return write_report(Report(title, facts, tuple(self.content())), path)
+
+
+def replay_bag(request: Request) -> Replayed:
+    """Read the bag and ask every checkpoint.
+
+    Raises:
+        BagError: nothing in the bag is of use.
+        DfmVlaError: a checkpoint is of no use.
+    """
+    with Bag(request.bag) as bag:
+        topics = relative_topics(bag, WANTED, request.namespace)
+        recording = read_recording(bag, topics)
+        problems: list[str] = []
+        records = list(recording.chunks)
+        if not records or not all(record.repeatable for record in records):
+            problems += _inexact(records)
+            records = look(bag, recording, request.instruction)
+            recording.chunks = records
+        runs = [_run(path, request, recording) for path in request.checkpoints]
+        pictures = take_pictures(bag, recording, request.with_film)
+        start_ns = recording.rates.span_ns[0]
+        problems += list(dict.fromkeys(fault.text(start_ns) for fault in bag.faults))
+        problems += _lacking(recording, runs)
+    return Replayed(
+        request.bag,
+        recording,
+        records,
+        runs,
+        pictures,
+        problems,
+        _references(request),
+        request.fault,
+    )
+
+
+def _run(checkpoint: Path, request: Request, recording: Recording) -> Run:
+    """Ask one checkpoint; one that recorded the bag decodes as it did then."""
+    began_s = time.perf_counter()
+    digest = folder_hash(checkpoint)
+    records = recording.chunks
+    recorded = {record.checkpoint_hash for record in records} - {""}
+    decodings = {record.decoding for record in records if record.checkpoint_hash == digest}
+    decoding = decodings.pop() if len(decodings) == 1 else ""
+    codec = load_action_tokenizer(checkpoint)
+    job = Job(request.bag, recording.topics, checkpoint, decoding, tuple(records))
+    processes = max(1, min(request.processes, len(records)))
+    found = sorted(
+        replay(job, processes, _codec_of(records, codec, request)),
+        key=lambda answer: answer.number,
+    )
+    seconds = time.perf_counter() - began_s
+    differences = []
+    if recorded and digest not in recorded:
+        differences.append(
+            f"the bag was recorded with checkpoint {sorted(recorded)[0][:12]}, this one is "
+            f"{digest[:12]}: its tokens are its own"
+        )
+    name = f"{checkpoint.name} {digest[:8]}"
+    return Run(name, found, seconds, digest not in recorded, differences)
+
+
+def _codec_of(
+    records: list[ChunkRecord], codec: ActionCodec, request: Request
+) -> ActionCodec | None:
+    """Return the tokenizer of the records among those at hand."""
+    hashes = {record.tokenizer_hash for record in records} - {""}
+    if hashes == {codec.hash}:
+        return codec
+    for other in request.checkpoints:
+        try:
+            found = load_action_tokenizer(other)
+        except DfmVlaError:
+            continue
+        if hashes == {found.hash}:
+            return found
+    return None
+
+
+def _inexact(records: list[ChunkRecord]) -> list[str]:
+    if not records:
+        return []
+    return [
+        "the chunks do not say what they were made from (recorded by an older version): "
+        "observations are put together by time, tokens cannot be compared"
+    ]
+
+
+def _lacking(recording: Recording, runs: list[Run]) -> list[str]:
+    """Return what the policy could not see."""
+    lines = []
+    answered = {answer.number for run in runs for answer in run.answers}
+    lost = [record for record in recording.chunks if record.number not in answered]
+    begin_ns = recording.rates.span_ns[0]
+    if lost:
+        at_s = (lost[0].stamp_ns - begin_ns) * 1e-9
+        lines.append(
+            f"the images of {len(lost)} chunks are not in the bag, of the first at {at_s:.2f} s"
+        )
+    missing = {
+        answer.number: answer.missing for run in runs for answer in run.answers if answer.missing
+    }
+    if missing:
+        number, cameras = min(missing.items())
+        at_s = (recording.chunks[number].stamp_ns - begin_ns) * 1e-9
+        lines.append(
+            f"{len(missing)} chunks lack the image of a camera, the first at {at_s:.2f} s that of "
+            f"{', '.join(cameras)}: a black one stands in"
+        )
+    return lines
+
+
+def _references(request: Request) -> list[Reference]:
+    if request.reference is None:
+        return []
+    with Bag(request.reference) as bag:
+        topics = relative_topics(bag, WANTED, request.namespace)
+    images = first_images(request.reference, topics)
+    origin = f"first image of {request.reference.name}"
+    return [Reference(camera, image, origin) for camera, image in images.items()]
