@@ -19,3 +19,7 @@ class OutOfReach(DfmVlaError):
 
 class TrajectoryRefused(DfmVlaError):
     """A trajectory that a joint_trajectory_controller would reject."""
+
+
+class UnknownSetting(DfmVlaError):
+    """A variation, phrasing, perturbation or demonstrator that does not exist."""

@@ -9,6 +9,7 @@ from dfm_vla_ros.robot.joints import ARMS
 from dfm_vla_ros.sim.ik import ArmKinematics
 from dfm_vla_ros.sim.objects import BLOCK_SIDE_M
 from dfm_vla_ros.sim.scene import Scene
+from dfm_vla_ros.sim.styles import PLAIN, Style, acting_arm
 from dfm_vla_ros.sim.waypoints import Waypoint, follow, up
 
 Array = NDArray[np.float64]
@@ -21,19 +22,21 @@ OVER_PLATE_M = 0.04
 RELEASE_GAP_M = 0.004
 
 
-def place_block_targets(scene: Scene, home: Array) -> dict[str, Array]:
-    """Return targets (T, 7) of the arm on the block's side."""
+def place_block_targets(scene: Scene, home: Array, style: Style = PLAIN) -> dict[str, Array]:
+    """Return targets (T, 7) of the arm on the block's side, or the other, by ``style``."""
     block, plate = scene.object_position("block"), scene.object_position("plate")
-    yaw = scene.object_yaw("block")
-    arm = "left" if block[1] > 0 else "right"
+    yaw = scene.object_yaw("block") + style.turn * np.pi / 2
+    arm = acting_arm(style, block[1])
     joints = home[7 * ARMS.index(arm) :][:6]
     kinematics = ArmKinematics(scene.model, arm)
     start, _ = kinematics.forward(joints)
-    points = _waypoints(start, block, yaw, plate)
-    return {arm: follow(kinematics, points, joints)}
+    points = _waypoints(start, block, yaw, plate, style.hover)
+    return {arm: follow(kinematics, points, joints, style.pace)}
 
 
-def _waypoints(start: Array, block: Array, yaw: float, plate: Array) -> list[Waypoint]:
+def _waypoints(
+    start: Array, block: Array, yaw: float, plate: Array, hover: float
+) -> list[Waypoint]:
     """Reach, grasp, carry, release, retreat."""
     release = plate + up(BLOCK_SIDE_M / 2 + RELEASE_GAP_M)
     carry_height = max(block[2] + HOVER_M, release[2] + OVER_PLATE_M)
@@ -41,7 +44,7 @@ def _waypoints(start: Array, block: Array, yaw: float, plate: Array) -> list[Way
     over_plate = release + up(OVER_PLATE_M)
     plan = [
         (0.0, start, 0.0, OPEN_M),
-        (1.6, block + up(HOVER_M), yaw, OPEN_M),
+        (1.6, block + up(hover * HOVER_M), yaw, OPEN_M),
         (0.9, block, yaw, OPEN_M),
         (0.4, block, yaw, CLOSED_M),
         (0.8, lifted, yaw, CLOSED_M),

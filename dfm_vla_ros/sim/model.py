@@ -8,6 +8,7 @@ import numpy as np
 from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, arm_joints
 from dfm_vla_ros.sim.objects import add_objects
+from dfm_vla_ros.sim.textures import add_textures
 
 TIMESTEP_S = 0.005
 
@@ -35,6 +36,7 @@ def build_model() -> mujoco.MjModel:
     _stiffen_mimics(spec)
     _add_cameras(spec)
     _add_surroundings(spec)
+    add_textures(spec)
     add_objects(spec, FRICTION, WORLD_BIT, sum(ARM_BITS.values()) | WORLD_BIT)
     return spec.compile()
 

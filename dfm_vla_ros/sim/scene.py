@@ -75,6 +75,18 @@ class Scene:
         dof = self.model.joint(name).dofadr[0]
         self.data.qvel[dof : dof + 6] = 0.0
 
+    def placed(self, name: str) -> Array:
+        """Return an object's origin (3,) [m] as it was put, before any physics or forward pass."""
+        if name in FIXED_OBJECTS:
+            return self.data.mocap_pos[self.model.body(name).mocapid[0]].copy()
+        start = self.model.joint(name).qposadr[0]
+        return self.data.qpos[start : start + 3].copy()
+
+    def shift(self, name: str, offset_m: Array) -> None:
+        """Move a free object by (2,) [m] along the table."""
+        start = self.model.joint(name).qposadr[0]
+        self.data.qpos[start : start + 2] += offset_m
+
     def object_position(self, name: str) -> Array:
         """Return an object's origin (3,) [m] in ``base_link``."""
         return self.data.body(name).xpos.copy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -11,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
+from dfm_vla_ros.sim.appearance import Appearance
+from dfm_vla_ros.sim.draws import draw
 from dfm_vla_ros.sim.errors import CommandRefused
+from dfm_vla_ros.sim.instructions import sentence
 from dfm_vla_ros.sim.model import HIDDEN_GROUP, TIMESTEP_S
 from dfm_vla_ros.sim.objects import OBJECTS, POSE_NAMES
+from dfm_vla_ros.sim.perturbations import make_perturbation
 from dfm_vla_ros.sim.scene import Scene
+from dfm_vla_ros.sim.setting import PLAIN_SETTING, Setting
 from dfm_vla_ros.sim.tasks import make_task
 from dfm_vla_ros.sim.tasks.task import Task
+from dfm_vla_ros.sim.variation import variation
 
 Array = NDArray[np.float64]
 
@@ -37,7 +42,7 @@ class Status:
     Attributes:
         task: name of the task.
         seed: of the episode.
-        instruction: the task's sentence.
+        instruction: the sentence that is said.
         success: the condition holds, and has held as long as it must.
         progress: 0 (start) to 1 (success).
         elapsed_s: simulated seconds since the reset.
@@ -54,15 +59,23 @@ class Status:
 class Twin:
     """Two arms at a table with the objects of one task.
 
-    The same task and seed give the same episode, to the bit. Rendering must happen in one thread.
+    The same task, seed and setting give the same episode, to the bit. Rendering must happen in
+    one thread.
     """
 
     timestep_s = TIMESTEP_S
     pose_names = POSE_NAMES
     """Names of what :meth:`poses` returns, such as ``pot.x``; the same for every task."""
 
-    def __init__(self, camera_size: tuple[int, int] = (96, 96)) -> None:
-        """Build the model; ``camera_size`` is (width, height) [px], at most 640x480."""
+    def __init__(
+        self, camera_size: tuple[int, int] = (96, 96), setting: Setting = PLAIN_SETTING
+    ) -> None:
+        """Build the model.
+
+        Args:
+            camera_size: (width, height) [px], at most 640x480.
+            setting: of the episodes, from the next reset on; :attr:`setting` may be changed.
+        """
         if not all(
             16 <= size <= most for size, most in zip(camera_size, LARGEST_IMAGE, strict=True)
         ):
@@ -71,6 +84,8 @@ class Twin:
                 "choose width and height [px] in that range"
             )
         self.scene = Scene()
+        self.appearance = Appearance(self.scene.model)
+        self.setting = setting
         self.camera_size = camera_size
         self.dark_cameras: Collection[str] = ()
         """Cameras that see black: a lost camera, as a test."""
@@ -81,15 +96,28 @@ class Twin:
 
     def reset(self, task: str, seed: int) -> None:
         """Start an episode: the robot at rest at HOME, the objects laid out by ``seed``."""
-        fresh = make_task(task)
-        # The task's name is mixed in, so that equal seeds of two tasks are not alike.
-        rng = np.random.default_rng([seed, zlib.crc32(task.encode())])
+        fresh, setting = make_task(task), self.setting
+        self.appearance.restore()
         self.scene.reset(HOME)
-        fresh.lay_out(self.scene, rng)
-        mujoco.mj_forward(self.scene.model, self.scene.data)
+        varied = variation(setting.variation)
+        fresh.lay_out(self.scene, draw(task, seed), varied.layout)
+        self.appearance.vary(draw(task, seed, "appearance"), varied)
         self.task: Task = fresh
         self.seed = seed
         self._steps = 0
+        self._instruction = sentence(setting.instruction_of or task, setting.phrasing, seed)
+        self._perturbation = make_perturbation(setting.perturbation)
+        self._perturbation.begin(self, draw(task, seed, "perturbation"))
+        mujoco.mj_forward(self.scene.model, self.scene.data)
+        self.other = self._other_task()
+
+    def _other_task(self) -> Task | None:
+        """Return the task whose sentence is said, if it is not this one and can be done here."""
+        name = self.setting.instruction_of
+        if not name or name == self.task.name:
+            return None
+        other = make_task(name)
+        return other if other.adopt(self.scene) else None
 
     def command(self, positions: Array) -> None:
         """Set the position targets (14,) of all joints, until the next command.
@@ -116,10 +144,13 @@ class Twin:
 
     def step(self) -> None:
         """Advance by one physics step, ``timestep_s``."""
+        self._perturbation.step(self)
         mujoco.mj_step(self.scene.model, self.scene.data)
         self._steps += 1
         if self._steps % _OBSERVE_STEPS == 0:
             self.task.observe(self.scene)
+            if self.other is not None:
+                self.other.observe(self.scene)
 
     @property
     def positions(self) -> Array:
@@ -148,8 +179,8 @@ class Twin:
 
     @property
     def instruction(self) -> str:
-        """The task's sentence."""
-        return self.task.instruction
+        """The sentence that is said: the task's, unless the setting says another."""
+        return self._instruction
 
     def status(self) -> Status:
         """Return success, progress and what they refer to."""
@@ -172,7 +203,7 @@ class Twin:
 
     def render(self) -> dict[str, NDArray[np.uint8]]:
         """Return an image (H, W, 3) of each camera, as the objects stand now."""
-        return {camera: self._image(camera) for camera in CAMERAS}
+        return self._perturbation.see(self, {camera: self._image(camera) for camera in CAMERAS})
 
     def close(self) -> None:
         """Free the renderer; call it in the thread that rendered."""

@@ -40,18 +40,21 @@ class Waypoint:
     gripper: float
 
 
-def follow(kinematics: ArmKinematics, waypoints: Sequence[Waypoint], joints: Array) -> Array:
+def follow(
+    kinematics: ArmKinematics, waypoints: Sequence[Waypoint], joints: Array, pace: float = 1.0
+) -> Array:
     """Return targets (T, 7), one per control period, along the waypoints from ``joints`` (6,).
 
     The first waypoint is where the arm stands (its duration is not used); row 0 is one period
-    after it. Each segment is a smooth step s = 3 u^2 - 2 u^3 in position, yaw, tilt and gripper.
+    after it. Each segment is a smooth step s = 3 u^2 - 2 u^3 in position, yaw, tilt and gripper;
+    it takes ``pace`` times its duration.
 
     Raises:
         OutOfReach: if a point on the way is not reached within 2 mm.
     """
     rows = []
     for start, end in itertools.pairwise(waypoints):
-        steps = round(end.duration_s / CONTROL_PERIOD_S)
+        steps = round(pace * end.duration_s / CONTROL_PERIOD_S)
         for u in np.arange(1, steps + 1) / steps:
             point = _between(start, end, u * u * (3 - 2 * u))
             joints = kinematics.solve(

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from dfm_vla_ros.sim.instructions import PHRASINGS
 from dfm_vla_ros.sim.objects import BLOCK_SIDE_M, PLATE_RADIUS_M
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.tasks.task import Task
@@ -13,6 +14,14 @@ from dfm_vla_ros.sim.tasks.task import Task
 PLATE_X_M, PLATE_Y_M, PLATE_HEIGHT_M = (0.24, 0.31), (-0.04, 0.04), (0.02, 0.09)
 BLOCK_X_M, BLOCK_Y_M = (0.25, 0.42), (0.14, 0.34)
 BLOCK_YAW_RAD = (-0.7, 0.7)
+WIDE_PLATE = ((0.22, 0.32), (-0.07, 0.07), (0.013, 0.10))
+WIDE_BLOCK, WIDE_YAW_RAD = ((0.22, 0.43), (0.12, 0.37)), (-np.pi / 4, np.pi / 4)
+"""The same, where everything may vary."""
+MIDDLE_SHARE = 0.4
+"""Share of the wide layouts in which either arm reaches block and plate."""
+MIDDLE_PLATE = ((0.21, 0.27), (0.07, 0.09), (0.013, 0.05))
+MIDDLE_BLOCK = ((0.21, 0.29), (0.08, 0.11))
+"""Their sides are opposite."""
 CLEARANCE_M = 0.17
 """Least distance of the block from the plate's centre: room for the gripper beside the plate."""
 
@@ -21,18 +30,31 @@ class PlaceBlock(Task):
     """Success: the block rests on the plate, let go, for half a second."""
 
     name: ClassVar[str] = "place_block"
-    instruction: ClassVar[str] = "place the block on the plate"
+    instruction: ClassVar[str] = PHRASINGS["place_block"].standard
+    grasped = "block"
 
-    def lay_out(self, scene: Scene, rng: np.random.Generator) -> None:
+    def lay_out(self, scene: Scene, rng: np.random.Generator, wide: bool = False) -> None:
         """Draw the plate's place and height, the block's side, place and yaw."""
-        plate = rng.uniform(*np.transpose([PLATE_X_M, PLATE_Y_M, PLATE_HEIGHT_M]))
+        plate_ranges, block_ranges = (PLATE_X_M, PLATE_Y_M, PLATE_HEIGHT_M), (BLOCK_X_M, BLOCK_Y_M)
+        middle = wide and rng.uniform() < MIDDLE_SHARE
+        if wide:
+            plate_ranges = MIDDLE_PLATE if middle else WIDE_PLATE
+            block_ranges = MIDDLE_BLOCK if middle else WIDE_BLOCK
+        plate = rng.uniform(*np.transpose(plate_ranges))
         side = rng.choice([-1.0, 1.0])
+        if middle:
+            plate[1] *= -side
         while True:
-            block = rng.uniform(*np.transpose([BLOCK_X_M, BLOCK_Y_M])) * (1.0, side)
-            if np.linalg.norm(block - plate[:2]) > CLEARANCE_M:
+            block = rng.uniform(*np.transpose(block_ranges)) * (1.0, side)
+            if middle or np.linalg.norm(block - plate[:2]) > CLEARANCE_M:
                 break
+        yaw = rng.uniform(*(WIDE_YAW_RAD if wide else BLOCK_YAW_RAD))
         scene.place("plate", plate)
-        scene.place("block", np.array([*block, BLOCK_SIDE_M / 2]), rng.uniform(*BLOCK_YAW_RAD))
+        scene.place("block", np.array([*block, BLOCK_SIDE_M / 2]), yaw)
+
+    def adopt(self, scene: Scene) -> bool:
+        """Whether there are a block and a plate."""
+        return scene.on_table("block") and scene.on_table("plate")
 
     def condition(self, scene: Scene) -> bool:
         """The block touches the plate, no finger touches it, and it is on top and at rest."""

@@ -6,12 +6,21 @@ from typing import ClassVar
 
 import numpy as np
 
+from dfm_vla_ros.sim.instructions import PHRASINGS
 from dfm_vla_ros.sim.objects import POT_HEIGHT_M, POT_RADIUS_M, VEGETABLE_RADIUS_M, VEGETABLES
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.tasks.task import Task
 
 POT_X_M, POT_Y_M, POT_YAW_RAD = (0.25, 0.31), (-0.03, 0.03), (-0.4, 0.4)
 VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD = (0.26, 0.40), (0.20, 0.34), (-0.6, 0.6)
+WIDE_POT = ((0.23, 0.33), (-0.05, 0.05), (-0.7, 0.7))
+WIDE_VEGETABLE = ((0.23, 0.41), (0.20, 0.37), (-0.8, 0.8))
+"""The same, where everything may vary."""
+MIDDLE_SHARE = 0.4
+"""Share of the wide layouts in which either arm reaches vegetable and pot."""
+MIDDLE_POT = ((0.23, 0.27), (0.08, 0.10), (-0.5, 0.5))
+MIDDLE_VEGETABLE = ((0.21, 0.28), (0.10, 0.12), (-0.5, 0.5))
+"""Their sides are opposite; the pot's yaw is from a quarter turn, handles to front and back."""
 LARGEST_LEAN_RAD = np.radians(15)
 
 
@@ -19,16 +28,37 @@ class PlaceVeg(Task):
     """Success: the vegetable lies in the upright pot, let go, for half a second."""
 
     name: ClassVar[str] = "place_veg"
-    instruction: ClassVar[str] = "put the vegetable in the pot"
+    instruction: ClassVar[str] = PHRASINGS["place_veg"].standard
 
-    def lay_out(self, scene: Scene, rng: np.random.Generator) -> None:
+    @property
+    def grasped(self) -> str:
+        """The vegetable."""
+        return self.vegetable
+
+    def lay_out(self, scene: Scene, rng: np.random.Generator, wide: bool = False) -> None:
         """Draw the pot's pose, and the vegetable's kind, side and pose."""
-        pot = rng.uniform(*np.transpose([POT_X_M, POT_Y_M, POT_YAW_RAD]))
-        scene.place("pot", np.array([pot[0], pot[1], 0.0]), pot[2])
+        pot_ranges = (POT_X_M, POT_Y_M, POT_YAW_RAD)
+        ranges = (VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD)
+        middle = wide and rng.uniform() < MIDDLE_SHARE
+        if wide:
+            pot_ranges = MIDDLE_POT if middle else WIDE_POT
+            ranges = MIDDLE_VEGETABLE if middle else WIDE_VEGETABLE
+        pot = rng.uniform(*np.transpose(pot_ranges))
         self.vegetable = str(rng.choice(VEGETABLES))
-        x, y, yaw = rng.uniform(*np.transpose([VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD]))
+        x, y, yaw = rng.uniform(*np.transpose(ranges))
         side = rng.choice([-1.0, 1.0])
+        if middle:
+            pot += 0.0, -(1 + side) * pot[1], np.pi / 2
+        scene.place("pot", np.array([pot[0], pot[1], 0.0]), pot[2])
         scene.place(self.vegetable, np.array([x, side * y, VEGETABLE_RADIUS_M]), yaw)
+
+    def adopt(self, scene: Scene) -> bool:
+        """Whether there are a pot and a vegetable."""
+        found = [name for name in VEGETABLES if scene.on_table(name)]
+        if not found or not scene.on_table("pot"):
+            return False
+        self.vegetable = found[0]
+        return True
 
     def condition(self, scene: Scene) -> bool:
         """The vegetable is inside the walls, no finger touches it, and the pot stands."""

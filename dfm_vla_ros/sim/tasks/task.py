@@ -28,8 +28,17 @@ class Task:
         self.success = False
         self.progress = 0.0
 
-    def lay_out(self, scene: Scene, rng: np.random.Generator) -> None:
-        """Put the task's objects on the table."""
+    def lay_out(self, scene: Scene, rng: np.random.Generator, wide: bool = False) -> None:
+        """Put the task's objects on the table; ``wide``: over as much of it as experts reach."""
+        raise NotImplementedError
+
+    def adopt(self, scene: Scene) -> bool:
+        """Judge a scene that another task laid out; False if an object of this one is missing."""
+        raise NotImplementedError
+
+    @property
+    def grasped(self) -> str:
+        """The object that is taken hold of."""
         raise NotImplementedError
 
     def condition(self, scene: Scene) -> bool:
