@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.data.episodes import EpisodeError, load_folder
+from dfm_vla_ros.data.dataset import Dataset, open_datasets
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.format import DatasetError
 from dfm_vla_ros.robot.joints import ARM_JOINTS, JOINT_NAMES
 from dfm_vla_ros.tokens import ActionCodec
 from dfm_vla_ros.tokens.chunks import next_targets
@@ -32,7 +33,7 @@ class Chunks:
         targets: (F, H, 14) clean targets of the next H steps [rad], grippers [m].
         reference: (F, 14) commanded positions at the frames.
         task: (F,) name of the task.
-        episode: (F,) number of the episode within its folder.
+        episode: (F,) number of the episode among those of its task and data set.
         period_s: control period [s].
     """
 
@@ -49,33 +50,35 @@ class Chunks:
 
 
 def load_chunks(data: Path, horizon: int, episodes: int) -> Chunks:
-    """Return the chunks of all frames of at most ``episodes`` episodes of a folder.
+    """Return the chunks of all frames of the demonstrations in a folder.
 
     Args:
-        data: a folder of episodes, or one that holds such folders.
+        data: a data set, or a folder that holds data sets.
         horizon: steps of a chunk H.
-        episodes: of each folder; 0: all.
+        episodes: of each task and data set; 0: all.
 
     Raises:
-        EpisodeError: there is no episode, or their control periods differ.
+        DatasetError: there is no episode, or their control periods differ.
     """
     columns: list[list[Any]] = [[], [], [], []]
-    periods = set()
-    for folder in _folders(data):
-        for number, episode in enumerate(islice(load_folder(folder), episodes or None)):
-            row = (next_targets(episode.targets, horizon), episode.commanded)
-            names = (np.full(len(episode), episode.task), np.full(len(episode), number))
-            for column, part in zip(columns, (*row, *names), strict=True):
-                column.append(part)
-            periods.add(episode.period_s)
+    datasets = open_datasets([data])
+    for number, episode in _numbered(datasets, episodes):
+        row = (next_targets(episode.targets, horizon), episode.commanded)
+        names = (np.full(len(episode), episode.task), np.full(len(episode), number))
+        for column, part in zip(columns, (*row, *names), strict=True):
+            column.append(part)
+    periods = sorted({dataset.period_s for dataset in datasets})
     if len(periods) != 1:
-        raise EpisodeError(f"{data} has control periods {sorted(periods)} s: use one at a time")
-    return Chunks(*(np.concatenate(column) for column in columns), periods.pop())
+        raise DatasetError(f"{data} has control periods {periods} s: use one at a time")
+    if not columns[0]:
+        raise DatasetError(f"no episode in {data}; make some with dfm-vla collect")
+    return Chunks(*(np.concatenate(column) for column in columns), periods[0])
 
 
-def _folders(data: Path) -> Sequence[Path]:
-    inside = sorted({path.parent for path in Path(data).glob("*/*_[0-9]*.npz")})
-    return inside or [Path(data)]
+def _numbered(datasets: Sequence[Dataset], limit: int) -> Iterator[tuple[int, Episode]]:
+    for dataset in datasets:
+        for task in dataset.tasks:
+            yield from enumerate(dataset.episodes(task, limit, images=False))
 
 
 def fit(kind: str, chunks: Chunks, **options: Any) -> ActionCodec:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dfm_vla_ros.data.episodes import Episode, EpisodeError, load_episode
+from dfm_vla_ros.data.dataset import open_datasets
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.format import DatasetError
 from dfm_vla_ros.model.fsq import FsqTokenizer
-from dfm_vla_ros.training.frames import sample_images
+from dfm_vla_ros.training.frames import Source, sample_images
 from dfm_vla_ros.training.vision import deviations
 
 HELD_OUT = 5
@@ -124,72 +125,65 @@ def perplexity(counts: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def episode_paths(data: Path, episodes: int) -> dict[str, list[Path]]:
-    """Return task -> the first ``episodes`` (0: all) of its files, by name.
+def find_sources(data: Path, episodes: int) -> dict[str, list[Source]]:
+    """Return task -> its first ``episodes`` (0: all), by key.
 
     Args:
-        data: a folder of episodes, or one that holds such folders.
-        episodes: of each task and folder.
+        data: a data set, or a folder that holds data sets.
+        episodes: of each task and data set.
 
     Raises:
-        EpisodeError: the folder does not exist or has no episode.
+        DatasetError: there is no data set, or no episode in it.
     """
-    if not Path(data).is_dir():
-        raise EpisodeError(f"{data} is no folder; make one with dfm-vla collect")
-    inside = sorted(Path(data).glob("*/*_[0-9]*.npz")) or sorted(Path(data).glob("*_[0-9]*.npz"))
-    if not inside:
-        raise EpisodeError(f"no episode in {data}; make some with dfm-vla collect")
-    groups: dict[tuple[Path, str], list[Path]] = {}
-    for path in inside:
-        groups.setdefault((path.parent, path.stem.rpartition("_")[0]), []).append(path)
-    tasks: dict[str, list[Path]] = {}
-    for (_, task), paths in groups.items():
-        tasks.setdefault(task, []).extend(islice(paths, episodes or None))
+    tasks: dict[str, list[Source]] = {}
+    for dataset in open_datasets([data]):
+        for task in dataset.tasks:
+            chosen = [i for i, row in enumerate(dataset.rows) if row.task == task]
+            sources = [Source(dataset, i) for i in chosen[: episodes or None]]
+            tasks.setdefault(task, []).extend(sources)
+    if not tasks:
+        raise DatasetError(f"no episode in {data}; make some with dfm-vla collect")
     return tasks
 
 
-def split_paths(tasks: dict[str, list[Path]]) -> tuple[list[Path], list[Path]]:
-    """Return the files to train on and every ``HELD_OUT``-th of each task, to measure on.
+def split_sources(tasks: dict[str, list[Source]]) -> tuple[list[Source], dict[str, list[Source]]]:
+    """Return what to train on and every ``HELD_OUT``-th of each task, to measure on.
 
     Raises:
-        EpisodeError: a task has fewer than ``HELD_OUT``.
+        DatasetError: a task has fewer than ``HELD_OUT``.
     """
-    for task, paths in tasks.items():
-        if len(paths) < HELD_OUT:
-            raise EpisodeError(
-                f"{task} has {len(paths)} episodes: give at least {HELD_OUT}, every "
+    for task, sources in tasks.items():
+        if len(sources) < HELD_OUT:
+            raise DatasetError(
+                f"{task} has {len(sources)} episodes: give at least {HELD_OUT}, every "
                 f"{HELD_OUT}th is held out"
             )
-    held = [path for paths in tasks.values() for path in paths[HELD_OUT - 1 :: HELD_OUT]]
-    rest = sorted({path for paths in tasks.values() for path in paths} - set(held))
+    held = {task: sources[HELD_OUT - 1 :: HELD_OUT] for task, sources in tasks.items()}
+    rest = [s for sources in tasks.values() for i, s in enumerate(sources, 1) if i % HELD_OUT]
     return rest, held
 
 
 def load_images(
-    paths: Sequence[Path], cameras: Sequence[str], per_episode: int, seed: int
+    sources: Sequence[Source], cameras: Sequence[str], per_episode: int, seed: int
 ) -> Tensor:
-    """Return ``per_episode`` random images of each camera and file, (V, M, S, S, 3) uint8.
+    """Return ``per_episode`` random images of each camera and episode, (V, M, S, S, 3) uint8.
 
     Raises:
-        EpisodeError: a file is damaged, lacks a camera, or has images of another size.
+        DatasetError: an episode is damaged, lacks a camera, or has images of another size.
     """
-    return sample_images(_checked(paths, cameras), cameras, per_episode, seed)
+    return sample_images(_checked(sources, cameras), cameras, per_episode, seed)
 
 
-def _checked(paths: Sequence[Path], cameras: Sequence[str]) -> Iterator[Episode]:
+def _checked(sources: Sequence[Source], cameras: Sequence[str]) -> Iterator[Episode]:
     first = None
-    for path in paths:
-        episode = load_episode(path)
+    for source in sources:
+        episode = source.dataset.episode(source.index, cameras)
         for camera in cameras:
-            if camera not in episode.images:
-                raise EpisodeError(
-                    f"{path} has images of {sorted(episode.images)}, not of {camera}"
-                )
             shape = episode.images[camera].shape[1:]
             first = first or shape
             if shape != first or shape[0] != shape[1]:
-                raise EpisodeError(
-                    f"{path}: {camera} has images {shape}, expected square ones, all of one size "
-                    f"({first[0]} px)"
+                raise DatasetError(
+                    f"{source.dataset.folder}: {camera} has images {shape}, expected square ones, "
+                    f"all of one size ({first[0]} px)"
                 )
         yield episode

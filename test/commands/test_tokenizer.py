@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.cli import main
-from dfm_vla_ros.data.episodes import Episode, episode_path, save_episode
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.tokens import load_action_tokenizer
 from dfm_vla_ros.tokens.action import ActionTokenizer
@@ -23,17 +25,18 @@ TASKS = ("pot_lift", "place_veg")
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six smooth episodes without images of each of two tasks, each task in its folder."""
+    """Six smooth episodes without images of each of two tasks, a data set for each task."""
     folder, rng = tmp_path_factory.mktemp("demonstrations"), np.random.default_rng(0)
     for task in TASKS:
-        (folder / task).mkdir()
+        writer = DatasetWriter(folder / task, DatasetSpec({}, 0.1))
         for seed in range(6):
             time = np.linspace(0, 3, 40)[:, None]
             targets = rng.uniform(0.2, 0.5, 14) * np.sin(time + rng.uniform(0, 6, 14))
             targets[:, [6, 13]] = np.where(time > rng.uniform(1, 2, 2), 0.035, 0.0)
             commanded = targets + rng.normal(0, 0.01, targets.shape)
             episode = Episode({}, commanded, commanded, targets, task, seed, "do it", True, 0.1)
-            save_episode(episode, episode_path(folder / task, task, seed))
+            writer.add(episode, f"{task}_{seed}")
+        writer.close()
     return folder
 
 
@@ -129,12 +132,12 @@ def test_that_the_table_needs_enough_episodes(
     assert main(["tokenizer", "table", "--data", str(data), "--episodes", "4"]) == 1
     assert "give at least 5" in capsys.readouterr().err
     assert main(["tokenizer", "table", "--data", str(tmp_path)]) == 1
-    assert "no episode in" in capsys.readouterr().err
+    assert "no data set in" in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_that_the_table_makes_demonstrations_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tokenizer", "table", "--episodes", "5"]) == 0
     text = capsys.readouterr().out
-    assert "15 of 15 demonstrations made" in text
+    assert "15/15 demonstrations" in text
     assert "fast, scale 50" in text

@@ -12,7 +12,9 @@ import torch
 from small import small_checkpoint
 
 from dfm_vla_ros.cli import main
-from dfm_vla_ros.data.episodes import Episode, episode_path, save_episode
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
 from dfm_vla_ros.model.image_tokenizer import load_image_tokenizer, save_image_tokenizer
@@ -38,11 +40,13 @@ def write(folder: Path, count: int, size: int = 32, cameras: tuple[str, ...] = C
     rng = np.random.default_rng(0)
     joints = np.zeros((FRAMES, 14))
     for task in TASKS:
-        (folder / task).mkdir(parents=True)
+        spec = DatasetSpec(dict.fromkeys(cameras, (size, size)), 0.1)
+        writer = DatasetWriter(folder / task, spec, "image")
         for seed in range(count):
             images = {camera: scene(rng, size) for camera in cameras}
             episode = Episode(images, joints, joints, joints, task, seed, "do it", True, 0.1)
-            save_episode(episode, episode_path(folder / task, task, seed))
+            writer.add(episode, f"{task}_{seed}")
+        writer.close()
     return folder
 
 
@@ -112,7 +116,8 @@ def test_that_a_fitted_tokenizer_is_measured_saved_and_taken_by_a_training_run(
         vision=VisionConfig(checkpoint=str(out)),
         network=NetworkConfig(width=32, layers=1, heads=2),
     )
-    taken, saved = prepare(run)[0].image_tokenizer, load_image_tokenizer(out)[0]
+    taken = prepare(run, tmp_path / "eyes_of_the_run")[0].image_tokenizer
+    saved = load_image_tokenizer(out)[0]
     assert taken.config.image_size == 32
     for key, value in saved.state_dict().items():
         assert torch.equal(taken.state_dict()[key], value)
@@ -159,8 +164,8 @@ def test_that_missing_and_unfit_folders_say_what_to_do(
     (tmp_path / "empty").mkdir()
     images = ["tokenizer", "images"]
     for command, message in (
-        ([*images, "--data", str(tmp_path / "none")], "is no folder; make one with dfm-vla coll"),
-        ([*images, "--data", str(tmp_path / "empty")], "no episode in"),
+        ([*images, "--data", str(tmp_path / "none")], "no data set in"),
+        ([*images, "--data", str(tmp_path / "empty")], "no data set in"),
         ([*images, "--data", str(data)], "expected torch.uint8 (B, 96, 96, 3)"),
         ([*images, "--checkpoint", str(tmp_path / "none")], "config.json is missing"),
         ([*images, "--episodes", "-1"], "--episodes is -1"),
@@ -170,7 +175,7 @@ def test_that_missing_and_unfit_folders_say_what_to_do(
         assert message in capsys.readouterr().err
     for folder, message in (
         (few, "place_veg has 2 episodes: give at least 5"),
-        (blind, "not of left_wrist"),
+        (blind, "has no camera left_wrist"),
         (odd, "36 px, expected a multiple of the patch, 8 px"),
     ):
         assert fit(folder, tmp_path / "out") == 1
@@ -200,5 +205,5 @@ def test_that_a_folder_of_another_kind_or_with_damaged_weights_is_refused(tmp_pa
 def test_that_images_makes_demonstrations_itself(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tokenizer", "images", "--episodes", "2"]) == 0
     text = capsys.readouterr().out
-    assert "6 of 6 demonstrations made" in text
+    assert "6/6 demonstrations" in text
     assert "144" in text

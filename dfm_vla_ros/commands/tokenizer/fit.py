@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that collect made")
     parser.add_argument("--out", type=Path, required=True, help="gets tokenizer/action.json")
     parser.add_argument("--horizon", type=int, default=8, help="steps of a chunk")
-    parser.add_argument("--episodes", type=int, default=0, help="of each folder; 0: all")
+    parser.add_argument("--episodes", type=int, default=0, help="of each task; 0: all")
     parser.add_argument(
         "--vocabulary", dest="vocabulary_size", type=int, help="tokens (FAST: without the end)"
     )

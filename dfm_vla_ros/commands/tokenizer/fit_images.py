@@ -33,24 +33,24 @@ def run(options: argparse.Namespace) -> int:
     from dfm_vla_ros.robot.joints import CAMERAS
     from dfm_vla_ros.training.vision import fit_image_tokenizer
     from dfm_vla_ros.training.vision_quality import (
-        episode_paths,
+        find_sources,
         load_images,
         measure_images,
-        split_paths,
+        split_sources,
     )
 
     check_counts(options, "per_episode", "steps", "threads")
     check_absent(options.out)
     torch.set_num_threads(options.threads)
-    rest, held = split_paths(tasks := episode_paths(options.data, options.episodes))
+    rest, held = split_sources(find_sources(options.data, options.episodes))
     images = load_images(rest, CAMERAS, options.per_episode, options.seed)
     tokenizer = fit_image_tokenizer(images, options.steps, options.seed)
-    rows = measure_images(
-        tokenizer, load_images(held, CAMERAS, options.per_episode, options.seed), CAMERAS
-    )
+    unseen = [source for found in held.values() for source in found]
+    unseen_images = load_images(unseen, CAMERAS, options.per_episode, options.seed)
+    rows = measure_images(tokenizer, unseen_images, CAMERAS)
     readme = _readme(options, images.shape[1], len(rest), rows[-1].psnr_db)
     save_image_tokenizer(options.out, tokenizer, CAMERAS, readme)
-    measured = {task: sum(path in held for path in paths) for task, paths in tasks.items()}
+    measured = {task: len(found) for task, found in held.items()}
     report(rows, measured, options.json)
     print(f"trained on {len(rest)} episodes, written to {options.out}")
     return 0

@@ -40,18 +40,18 @@ def run(options: argparse.Namespace) -> int:
     from dfm_vla_ros.commands.tokenizer.table import demonstrations
     from dfm_vla_ros.model.image_tokenizer import load_image_tokenizer
     from dfm_vla_ros.resources import resource_path
-    from dfm_vla_ros.training.vision_quality import episode_paths, load_images, measure_images
+    from dfm_vla_ros.training.vision_quality import find_sources, load_images, measure_images
 
     check_counts(options, "per_episode", "workers", "threads")
     folder = options.checkpoint or resource_path("checkpoints/default")
     torch.set_num_threads(options.threads)
     tokenizer, cameras = load_image_tokenizer(folder)
     with demonstrations(options) as data:
-        tasks = episode_paths(data, options.episodes)
-        paths = [path for paths in tasks.values() for path in paths]
-        images = load_images(paths, cameras, options.per_episode, options.seed)
+        tasks = find_sources(data, options.episodes)
+        sources = [source for found in tasks.values() for source in found]
+        images = load_images(sources, cameras, options.per_episode, options.seed)
     rows = measure_images(tokenizer, images, cameras)
-    counts = {task: len(paths) for task, paths in tasks.items()}
+    counts = {task: len(found) for task, found in tasks.items()}
     report(rows, counts, options.json)
     return 0
 

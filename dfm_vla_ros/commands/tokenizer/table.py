@@ -68,22 +68,17 @@ def demonstrations(options: argparse.Namespace) -> Iterator[Path]:
         yield options.data
         return
     with tempfile.TemporaryDirectory() as folder:
-        collect(Path(folder), options.episodes or 2 * MINIMUM_EPISODES, options.workers)
+        collect_few(Path(folder), options.episodes or 2 * MINIMUM_EPISODES, options.workers)
         yield Path(folder)
 
 
-def collect(folder: Path, episodes: int, workers: int) -> None:
-    """Record ``episodes`` demonstrations of each task, each task in a folder of its own."""
-    from dfm_vla_ros.commands.collect import record
+def collect_few(folder: Path, episodes: int, workers: int) -> None:
+    """Record ``episodes`` demonstrations of each task in a data set."""
+    from dfm_vla_ros.commands.collect import collect
     from dfm_vla_ros.sim.tasks import TASKS
-    from dfm_vla_ros.workers import run_parallel
 
-    for task in TASKS:
-        (folder / task).mkdir()
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
-    jobs = [(task, seed, folder / task, NOISE_RAD) for task in TASKS for seed in seeds]
-    failures = [failure for failure in run_parallel(record, jobs, workers) if failure]
-    print(f"{len(jobs) - len(failures)} of {len(jobs)} demonstrations made")
+    collect(folder, [(task, seed) for task in TASKS for seed in seeds], workers, NOISE_RAD)
 
 
 def heading(horizon: int) -> Iterator[str]:
