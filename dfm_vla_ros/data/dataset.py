@@ -155,6 +155,7 @@ class Dataset:
             seed=row.seed,
             instruction=row.sentence,
             success=row.success,
+            style=row.style,
             period_s=self.period_s,
             poses=numbers.get(POSES),
             pose_names=self.pose_names,

@@ -1,25 +1,17 @@
-"""One demonstration: what was seen, measured and commanded, and the expert's clean targets."""
+"""One demonstration in memory: what was seen, measured, commanded, and the clean targets."""
 
 from __future__ import annotations
 
-import json
-import os
-import zipfile
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.errors import DfmVlaError
 
-FORMAT = 1
-
 
 class EpisodeError(DfmVlaError):
-    """An episode file that cannot be read, or an episode whose parts do not fit together."""
+    """An episode whose parts do not fit together, or a spooled file that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +31,7 @@ class Episode:
         period_s: control period [s].
         poses: (T, P) where the objects are [m, and sines and cosines of angles]; None if unknown.
         pose_names: of the P columns.
+        style: how it was done, where there are several ways, such as ``arm=far pace=1.5``.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -52,6 +45,7 @@ class Episode:
     period_s: float
     poses: NDArray[np.float64] | None = None
     pose_names: tuple[str, ...] = ()
+    style: str = ""
 
     def __post_init__(self) -> None:
         """Check that all parts have the same number of frames."""
@@ -73,92 +67,3 @@ class Episode:
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.positions)
-
-
-def episode_path(folder: Path, task: str, seed: int) -> Path:
-    """Return the name of an episode's file, so that a set can be resumed."""
-    return folder / f"{task}_{seed:08d}.npz"
-
-
-def save_episode(episode: Episode, path: Path) -> None:
-    """Write an episode so that ``path`` either holds all of it or does not exist.
-
-    Fast, not compressed: for the way from a recorder to the one writer of a data set.
-    """
-    metadata = {
-        "format": FORMAT,
-        "task": episode.task,
-        "seed": episode.seed,
-        "instruction": episode.instruction,
-        "success": episode.success,
-        "period_s": episode.period_s,
-        "cameras": list(episode.images),
-        "pose_names": episode.pose_names,
-    }
-    arrays = {f"image_{camera}": images for camera, images in episode.images.items()}
-    if episode.poses is not None:
-        arrays["poses"] = episode.poses
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                metadata=np.array(json.dumps(metadata)),
-                positions=episode.positions,
-                commanded=episode.commanded,
-                targets=episode.targets,
-                **arrays,
-            )
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def load_episode(path: Path) -> Episode:
-    """Read an episode; nothing in the file is executed.
-
-    Raises:
-        EpisodeError: if the file is missing, cut short or of another format.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return _from_arrays(file)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise EpisodeError(
-            f"{path} is not a whole episode ({type(error).__name__}: {error}); delete it and "
-            "collect it again"
-        ) from error
-
-
-def load_folder(folder: Path, task: str | None = None) -> Iterator[Episode]:
-    """Yield the episodes of a folder by name, of one task if given.
-
-    Raises:
-        EpisodeError: if the folder has no episode, or one cannot be read.
-    """
-    paths = sorted(folder.glob(f"{task or '*'}_[0-9]*.npz"))
-    if not paths:
-        wanted = f"episode of {task}" if task else "episode"
-        raise EpisodeError(f"no {wanted} in {folder}; make some with dfm-vla collect")
-    for path in paths:
-        yield load_episode(path)
-
-
-def _from_arrays(file: np.lib.npyio.NpzFile) -> Episode:
-    """Build the episode from the arrays of its file."""
-    metadata = json.loads(str(file["metadata"]))
-    if metadata["format"] != FORMAT:
-        raise ValueError(f"format {metadata['format']}, this version reads {FORMAT}")
-    return Episode(
-        images={camera: file[f"image_{camera}"] for camera in metadata["cameras"]},
-        positions=file["positions"],
-        commanded=file["commanded"],
-        targets=file["targets"],
-        task=metadata["task"],
-        seed=metadata["seed"],
-        instruction=metadata["instruction"],
-        success=metadata["success"],
-        period_s=metadata["period_s"],
-        poses=file.get("poses"),
-        pose_names=tuple(metadata.get("pose_names", ())),
-    )

@@ -52,6 +52,7 @@ class Row:
         data: where its numbers are (``start`` counts within the file).
         videos: feature of a camera -> where its images are.
         statistics: feature -> statistics; not read back by :func:`read_rows`.
+        style: how it was done, where there are several ways.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Row:
     data: Place
     videos: dict[str, Place]
     statistics: dict[str, Statistics] = field(default_factory=dict, repr=False)
+    style: str = ""
 
     @property
     def length(self) -> int:
@@ -89,6 +91,7 @@ def row_table(row: Row, fps: int) -> pa.Table:
         found |= {f"stats/{name}/{k}": v.tolist() for k, v in statistics.items()}
     found |= _place("meta/episodes", Place(row.number // ROWS_PER_FILE, 0, 0))
     found |= {"key": row.key, "task_name": row.task, "seed": row.seed, "success": row.success}
+    found["style"] = row.style
     return pa.table({name: pa.array([value], _type(name, value)) for name, value in found.items()})
 
 
@@ -161,6 +164,7 @@ def _row(values: dict[str, Any], cameras: Sequence[str], info: Info) -> Row:
         values["dataset_from_index"],
         Place(_file(values, "data"), 0, length),
         videos,
+        style=values.get("style") or "",
     )
 
 

@@ -210,6 +210,7 @@ class DatasetWriter:
             self._write_data(table),
             videos,
             found,
+            episode.style,
         )
 
     def _write_video(self, name: str, images: np.ndarray) -> Place:
@@ -256,7 +257,8 @@ class DatasetWriter:
         table = row_table(row, self._info.spec.fps)
         if row.number % ROWS_PER_FILE:
             kept = committed(path, row.number % ROWS_PER_FILE)
-            table = pa.concat_tables([kept, table])
+            # An older file may lack a column.
+            table = pa.concat_tables([kept, table], promote_options="default")
         replace_file(path, lambda p: tables.write_frames(p, table, [len(table)]))
 
     def _write_statistics(self) -> None:

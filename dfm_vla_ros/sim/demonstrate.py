@@ -9,7 +9,8 @@ from scipy.interpolate import CubicSpline
 from dfm_vla_ros.data.episodes import Episode
 from dfm_vla_ros.data.format import DatasetSpec
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
-from dfm_vla_ros.sim.experts import expert_targets
+from dfm_vla_ros.sim.experts import styled_targets
+from dfm_vla_ros.sim.styles import DEMONSTRATORS, Demonstrator
 from dfm_vla_ros.sim.twin import HOME, Twin
 from dfm_vla_ros.sim.waypoints import CONTROL_PERIOD_S
 
@@ -25,7 +26,12 @@ _IS_GRIPPER = np.array([name.endswith("gripper") for name in JOINT_NAMES])
 
 
 def demonstrate(
-    twin: Twin, task: str, seed: int, noise_rad: float, images: bool = True
+    twin: Twin,
+    task: str,
+    seed: int,
+    noise_rad: float,
+    images: bool = True,
+    demonstrator: Demonstrator = DEMONSTRATORS["one"],
 ) -> Episode:
     """Reset the twin and record the expert's episode; commands are executed with noise.
 
@@ -35,7 +41,8 @@ def demonstrate(
         OutOfReach: if the expert cannot reach a waypoint of this layout.
     """
     twin.reset(task, seed)
-    targets = np.concatenate([HOME[None], expert_targets(task, twin)])
+    clean, style = styled_targets(task, twin, demonstrator)
+    targets = np.concatenate([HOME[None], clean])
     noisy = np.clip(
         targets + correlated_noise(len(targets), noise_rad, seed),
         twin.scene.lower,
@@ -54,6 +61,7 @@ def demonstrate(
         period_s=CONTROL_PERIOD_S,
         poses=poses,
         pose_names=twin.pose_names,
+        style=str(style),
     )
 
 

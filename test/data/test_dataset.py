@@ -36,11 +36,12 @@ def make_episode(seed: int = 3, length: int = 5, task: str = "place_block") -> E
         period_s=0.1,
         poses=rng.normal(size=(length, len(POSES))),
         pose_names=POSES,
+        style=f"pace={seed}",
     )
 
 
 def assert_equal(one: Episode, other: Episode) -> None:
-    for name in ("task", "seed", "instruction", "success", "period_s", "pose_names"):
+    for name in ("task", "seed", "instruction", "success", "period_s", "pose_names", "style"):
         assert getattr(one, name) == getattr(other, name), name
     for name in ("positions", "commanded", "targets", "poses"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
