@@ -13,7 +13,7 @@ from dfm_vla_ros.robot.joints import ARMS, CAMERAS
 PACKAGE = "dfm_vla_ros"
 MESSAGES = tuple(
     f"{PACKAGE}/msg/{name}"
-    for name in ("ActionChunk", "ExecutorStatus", "PolicyStatus", "TaskStatus")
+    for name in ("ActionChunk", "ExecutorStatus", "PolicyStatus", "PolicyTrace", "TaskStatus")
 )
 
 TASK_STATUS, POLICY_STATUS, CHUNKS = "task_status", "policy_node/status", "action_chunk"

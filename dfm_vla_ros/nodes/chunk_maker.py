@@ -19,6 +19,8 @@ from dfm_vla_ros.nodes.goals import Goal
 from dfm_vla_ros.nodes.inference import Inference
 from dfm_vla_ros.nodes.policy_parameters import MODES
 from dfm_vla_ros.nodes.stamps import TimeBase
+from dfm_vla_ros.nodes.submission import Submission
+from dfm_vla_ros.nodes.trace_topic import TraceTopic
 from dfm_vla_ros.nodes.trajectories import doubles
 from dfm_vla_ros.nodes.watch import Watch
 from dfm_vla_ros.policy.policy import Policy
@@ -54,6 +56,7 @@ class ChunkMaker:
         self._topic = node.create_lifecycle_publisher(
             ActionChunk, "action_chunk", qos.EVERY_COMMAND
         )
+        self._trace = TraceTopic(node)
         self._lock = threading.Lock()
         self._holds = 0
         self._moving = False
@@ -73,7 +76,7 @@ class ChunkMaker:
         """
         steps = self._values["execute_steps"] or policy.execute_steps
         pace = Pace(self._mode, steps, policy.horizon, policy.control_period_s)
-        self._pace, self._policy = pace, policy
+        self._pace, self._policy, self._decoding = pace, policy, policy.decoding
         self._begin_anew()
         self.times.clear()
 
@@ -133,12 +136,16 @@ class ChunkMaker:
             self._pace.looked(at_s)
         seed = self._values["seed"] * SEED_STRIDE + goal.submissions
         goal.submissions += 1
+        sources = self._watch.sources
+        stamps_s = {name: sources[f"{name}_camera"].stamp_s for name in self._policy.cameras}
+        traced = self._trace.wanted
+        look = Submission(goal, holds, at_s, observation, stamps_s, seed, guidance, traced)
 
         def publish(done: Future[Chunk]) -> None:
-            self._on_chunk(goal, holds, at_s, observation.instruction, done)
+            self._on_chunk(look, done)
 
         minimum_s = self._values["minimum_inference_time"]
-        self._inference.submit(observation, seed, guidance, minimum_s, publish)
+        self._inference.submit(observation, seed, guidance, minimum_s, publish, traced)
 
     def _is_due(self, goal: Goal, at_s: float) -> bool:
         """Return whether to look at the image of ``at_s``; a new goal does not wait."""
@@ -147,26 +154,23 @@ class ChunkMaker:
         with self._lock:
             return self._pace.due(at_s, self._executor.progress)
 
-    def _on_chunk(
-        self, goal: Goal, holds: int, at_s: float, instruction: str, done: Future[Chunk]
-    ) -> None:
+    def _on_chunk(self, look: Submission, done: Future[Chunk]) -> None:
         """Publish a chunk straight from the inference thread: no wait for the node's thread."""
         try:
-            self._publish_chunk(goal, holds, at_s, instruction, done.result())
+            self._publish_chunk(look, done.result())
         except Exception as error:  # noqa: BLE001 - the thread would swallow it
             self.failed += 1
-            goal.failure = str(error) or type(error).__name__
+            look.goal.failure = str(error) or type(error).__name__
         self._wake()
 
-    def _publish_chunk(
-        self, goal: Goal, holds: int, at_s: float, instruction: str, chunk: Chunk
-    ) -> None:
+    def _publish_chunk(self, look: Submission, chunk: Chunk) -> None:
+        goal = look.goal
         with self._lock:
-            if goal is not self.goal or holds != self._holds:
+            if goal is not self.goal or look.holds != self._holds:
                 self.dropped += 1
                 return
-            message = self._message(chunk, at_s)
-            message.goal_id, message.instruction = goal.id, instruction
+            message = self._message(chunk)
+            look.describe(message, self._time)
             goal.chunks += 1
             goal.inference_s = chunk.inference_s
             message.chunk_id = goal.chunks
@@ -178,11 +182,12 @@ class ChunkMaker:
             self._moving = True
         self.published += 1
         self.times.append(chunk.inference_s)
+        if chunk.trace is not None:
+            self._trace.publish(chunk.trace, message)
 
-    def _message(self, chunk: Chunk, observation_s: float) -> ActionChunk:
+    def _message(self, chunk: Chunk) -> ActionChunk:
         policy = self._policy
         return ActionChunk(
-            observation_stamp=self._time.stamp(observation_s),
             reference_positions=doubles(chunk.reference),
             control_period=policy.control_period_s,
             horizon=policy.horizon,
@@ -193,6 +198,7 @@ class ChunkMaker:
             inference_time=chunk.inference_s,
             committed_steps=chunk.committed_steps,
             execute_steps=self._pace.request_steps,
+            decoding=self._decoding,
         )
 
     def _publish(self, message: ActionChunk) -> None:

@@ -71,6 +71,7 @@ class Inference:
         guidance: Guidance | None,
         minimum_s: float,
         when_done: Callable[[Future[Chunk]], None],
+        trace: bool = False,
     ) -> None:
         """Make a chunk; ``when_done`` gets its future in the inference thread. Only while idle.
 
@@ -80,6 +81,7 @@ class Inference:
             guidance: see ``Policy.act``.
             minimum_s: how long the call takes at least [s].
             when_done: the future raises InferenceFailed if the policy raised anything.
+            trace: see ``Policy.act``.
         """
         assert self._policy is not None, "not loaded yet"
 
@@ -87,7 +89,7 @@ class Inference:
             # One task with its callback: idle only once the chunk is published.
             outcome: Future[Chunk] = Future()
             try:
-                outcome.set_result(self._act(observation, seed, guidance, minimum_s))
+                outcome.set_result(self._act(observation, seed, guidance, minimum_s, trace))
             except InferenceFailed as error:
                 outcome.set_exception(error)
             when_done(outcome)
@@ -110,11 +112,16 @@ class Inference:
         free_cache()
 
     def _act(
-        self, observation: Observation, seed: int, guidance: Guidance | None, minimum_s: float
+        self,
+        observation: Observation,
+        seed: int,
+        guidance: Guidance | None,
+        minimum_s: float,
+        trace: bool,
     ) -> Chunk:
         began_s = time.perf_counter()
         try:
-            chunk = self._policy.act(observation, seed, guidance)
+            chunk = self._policy.act(observation, seed, guidance, trace)
         except Exception as error:  # noqa: BLE001 - whatever it is ends one goal, not the node
             self._on_error(traceback.format_exc())
             failure = f"{type(error).__name__}: {error}"
