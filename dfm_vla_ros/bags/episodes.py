@@ -109,6 +109,21 @@ class BagEpisodes:
         self._waiting: Step | None = None
         self._why, self._success = "", False
         self.gaps: list[Gap] = []
+        self._looks = 0
+
+    @property
+    def split(self) -> str:
+        """How the bag is split."""
+        return self._splitter.name
+
+    def nothing(self) -> str:
+        """Return why there is no frame at all."""
+        if not self._looks:
+            return f"no usable image of {self._trigger} came{self._while_running()}"
+        return self._why or "no source was whole at any image of the third view"
+
+    def _while_running(self) -> str:
+        return "" if self._goal is not None else " while a goal ran: try --split whole"
 
     def _new_part(self) -> Part:
         return Part(self._bag.path.name, self._folder)
@@ -150,6 +165,7 @@ class BagEpisodes:
 
     def _look(self, step: Step) -> Iterator[Cut]:
         """Make a frame of the image just come, if one is due and all is well."""
+        self._looks += 1
         if self._waiting is None:
             self._waiting = step
         if self._grid.is_missed(step.at_s):

@@ -33,7 +33,10 @@ class Splitter(ABC):
 
     Attributes:
         goal: the running one, or None between two.
+        name: of the way, as in SPLITS.
     """
+
+    name: str
 
     def __init__(self) -> None:
         """Nothing runs yet."""
@@ -51,6 +54,8 @@ class Splitter(ABC):
 
 class ByGoals(Splitter):
     """A goal of the policy node, by the id in its status and in its chunks."""
+
+    name = "goals"
 
     def __init__(self) -> None:
         """No goal runs."""
@@ -78,6 +83,8 @@ class ByGoals(Splitter):
 class ByResets(Splitter):
     """From one reset of the task to the next."""
 
+    name = "resets"
+
     def __init__(self) -> None:
         """No task is known."""
         super().__init__()
@@ -97,6 +104,8 @@ class ByResets(Splitter):
 
 class Whole(Splitter):
     """The whole recording is one episode."""
+
+    name = "whole"
 
     def __init__(self) -> None:
         """It runs from the start."""
