@@ -193,7 +193,8 @@ def _add(job: Job, writer: DatasetWriter) -> str | None:
     Returns:
         What is wrong with the file, if a power cut damaged it; the next run records it again.
     """
-    from dfm_vla_ros.data.episodes import EpisodeError, load_episode
+    from dfm_vla_ros.data.episodes import EpisodeError
+    from dfm_vla_ros.data.spool import load_episode
 
     try:
         writer.add(load_episode(job.path), job.key)
@@ -206,7 +207,7 @@ def _add(job: Job, writer: DatasetWriter) -> str | None:
 
 def record(job: Job) -> tuple[str, str | None]:
     """Record one demonstration into the spool; return its key, and why it failed or None."""
-    from dfm_vla_ros.data.episodes import save_episode
+    from dfm_vla_ros.data.spool import save_episode
     from dfm_vla_ros.sim.demonstrate import demonstrate
     from dfm_vla_ros.sim.errors import OutOfReach
 

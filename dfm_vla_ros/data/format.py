@@ -185,7 +185,7 @@ def read_info(folder: Path) -> Info:
         )
     try:
         return parse_info(content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise DatasetError(f"{path} lacks or misstates {error}; restore it") from error
 
 
