@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from dfm_vla_ros import __version__
 from dfm_vla_ros.robot.joints import CAMERAS
@@ -62,3 +65,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def hardware() -> dict[str, str | int]:
+    """Return the processor's name and how many of its cores this process may use."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        names = [text.partition(":")[2].strip() for text in lines if text.startswith("model name")]
+        name = names[0] if names else name
+    affinity = getattr(os, "sched_getaffinity", None)
+    return {"processor": name, "cores": len(affinity(0)) if affinity else os.cpu_count() or 1}

@@ -14,12 +14,14 @@ from dfm_vla_ros.evaluation.options import add_joining, loop_config
 from dfm_vla_ros.options import (
     add_black_cameras,
     black_cameras,
+    hardware,
     positive_count,
     positive_seconds,
     seed,
     versions,
 )
 from dfm_vla_ros.robot.joints import CAMERAS
+from dfm_vla_ros.sim.options import add_perturbation, add_phrasing, add_variation, setting
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
@@ -42,6 +44,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--timeout", type=positive_seconds, default=20.0, help="[s] an episode")
     parser.add_argument("--steps", type=int, help="refinement steps instead of the checkpoint's")
     parser.add_argument("--validation", type=int, help="validation steps, likewise")
+    add_variation(parser)
+    add_phrasing(parser)
+    add_perturbation(parser)
     add_black_cameras(parser)
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.add_argument(
@@ -74,6 +79,7 @@ def run(options: argparse.Namespace) -> int:
         "tasks": [row | {"instruction": config.tasks.get(row["task"], "")} for row in rows],
         "checkpoint": folder_hash(options.checkpoint),
         "decoder": asdict(replace(config.decoder, **_decoder(options))),
+        "setting": asdict(setting(options)),
         "black_cameras": black_cameras(options),
         "seed": options.seed,
         "loop": {
@@ -84,6 +90,7 @@ def run(options: argparse.Namespace) -> int:
             "timeout": options.timeout,
         },
         "versions": versions(),
+        "hardware": hardware(),
     }
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +126,7 @@ def _decoder(options: argparse.Namespace) -> dict[str, int]:
 
 def _run_task(options: argparse.Namespace, task: str, films: Films) -> dict[str, Any]:
     """Return the row of a task; what its cameras saw goes to ``films`` if a report is wanted."""
-    from dfm_vla_ros.evaluation.statistics import wilson
+    from dfm_vla_ros.evaluation.summary import line, summarise
 
     began, results, messages = time.monotonic(), [], {}
     jobs = [(task, number) for number in range(options.seed, options.seed + options.episodes)]
@@ -133,26 +140,13 @@ def _run_task(options: argparse.Namespace, task: str, films: Films) -> dict[str,
         else:
             results.append(result)
             _print_result(result)
-    successes, episodes = sum(result.success for result in results), len(results)
-    low, high = wilson(successes, episodes)
-    rate = successes / max(1, episodes)
-    errors = len(messages)
-    print(f"{task}: {successes}/{episodes} = {rate:.0%} [{low:.0%}, {high:.0%}], {errors} errors")
-    return {
-        "task": task,
-        "episodes": options.episodes,
-        "successes": successes,
-        "failures": episodes - successes,
-        "errors": errors,
-        "messages": messages,
-        "interval": [low, high],
-        "seconds": time.monotonic() - began,
-        "results": [asdict(r) for r in sorted(results, key=lambda r: r.seed)],
-    }
+    summary = summarise(task, results, messages, time.monotonic() - began)
+    print(line(summary), flush=True)
+    return summary
 
 
 def _print_result(result: EpisodeResult) -> None:
-    outcome = "success" if result.success else f"failure at {result.progress:.2f}"
+    outcome = "success" if result.success else f"{result.ended} at {result.progress:.2f}"
     print(
         f"{result.task} seed {result.seed}: {outcome}, {result.seconds:.1f} s, "
         f"{result.chunks} chunks, {result.refused} refused, "
@@ -173,7 +167,11 @@ def _start(options: argparse.Namespace) -> None:
 
     _filmed = options.report is not None
     _loop = load_loop(
-        options.checkpoint, loop_config(options), _decoder(options), black_cameras(options)
+        options.checkpoint,
+        loop_config(options),
+        _decoder(options),
+        black_cameras(options),
+        setting(options),
     )
 
 

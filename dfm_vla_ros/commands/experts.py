@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.sim.options import add_modes, add_phrasing, add_variation, setting
 
 if TYPE_CHECKING:
     from dfm_vla_ros.sim.twin import Twin
@@ -24,6 +26,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--episodes", type=int, default=100, help="layouts of each task")
     parser.add_argument("--seed", type=int, default=1_000_000, help="seed of the first layout")
     parser.add_argument("--noise-mrad", type=float, default=0.0, help="executed joint noise")
+    add_variation(parser)
+    add_phrasing(parser)
+    add_modes(parser)
     parser.add_argument("--sheet", type=Path, help="write a PNG of one episode a task instead")
     parser.set_defaults(run=run)
 
@@ -34,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     from dfm_vla_ros.sim.twin import Twin
 
     tasks = [make_task(options.task).name] if options.task else list(TASKS)
-    twin = Twin((192, 192) if options.sheet else (96, 96))
+    twin = Twin((192, 192) if options.sheet else (96, 96), setting(options))
     if options.sheet:
         return _draw_sheet(twin, tasks, options)
     results = [_run_task(twin, task, options) for task in tasks]
@@ -45,12 +50,17 @@ def _run_task(twin: Twin, task: str, options: argparse.Namespace) -> bool:
     """Run one task's expert on every layout; return whether all succeeded."""
     from dfm_vla_ros.sim.demonstrate import demonstrate
     from dfm_vla_ros.sim.errors import OutOfReach
+    from dfm_vla_ros.sim.styles import demonstrator
 
-    started, done = time.monotonic(), 0
+    started, done, styles = time.monotonic(), 0, Counter[str]()
+    expert = demonstrator(options.modes)
     for seed in range(options.seed, options.seed + options.episodes):
         reason = "the task was not done"
         try:
-            success = demonstrate(twin, task, seed, options.noise_mrad * 1e-3, False).success
+            noise_rad = options.noise_mrad * 1e-3
+            episode = demonstrate(twin, task, seed, noise_rad, False, expert)
+            success = episode.success
+            styles[episode.style or "plain"] += 1
         except OutOfReach as error:
             success, reason = False, str(error)
         done += success
@@ -58,6 +68,8 @@ def _run_task(twin: Twin, task: str, options: argparse.Namespace) -> bool:
             print(f"  {task} seed {seed}: {reason}")
     seconds = (time.monotonic() - started) / max(options.episodes, 1)
     print(f"{task}: {done}/{options.episodes} ({seconds:.2f} s an episode)", flush=True)
+    if len(styles) > 1:
+        print("  " + ", ".join(f"{style}: {count}" for style, count in styles.most_common()))
     return done == options.episodes
 
 
@@ -66,10 +78,12 @@ def _draw_sheet(twin: Twin, tasks: list[str], options: argparse.Namespace) -> in
     import cv2
 
     from dfm_vla_ros.sim.demonstrate import demonstrate
+    from dfm_vla_ros.sim.styles import demonstrator
 
-    rows = []
+    rows, expert = [], demonstrator(options.modes)
     for task in tasks:
-        episode = demonstrate(twin, task, options.seed, options.noise_mrad * 1e-3)
+        noise_rad = options.noise_mrad * 1e-3
+        episode = demonstrate(twin, task, options.seed, noise_rad, demonstrator=expert)
         frames = np.linspace(0, len(episode) - 1, SHEET_COLUMNS).round().astype(int)
         # The wrist camera of the arm that moves more.
         travel = np.abs(np.diff(episode.targets, axis=0)).sum(axis=0)

@@ -11,6 +11,7 @@ from dfm_vla_ros.model.weights import CheckpointError
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.sim.setting import PLAIN_SETTING, Setting
 from dfm_vla_ros.sim.twin import Twin
 
 
@@ -19,6 +20,7 @@ def load_loop(
     config: LoopConfig | None = None,
     decoder: dict[str, int] | None = None,
     dark_cameras: Collection[str] = (),
+    setting: Setting = PLAIN_SETTING,
 ) -> Loop:
     """Return a loop of the checkpoint's policy.
 
@@ -27,6 +29,7 @@ def load_loop(
         config: how the loop runs; its ``execute_steps`` are the checkpoint's.
         decoder: ``refinement_steps``, ``validation_steps`` instead of the checkpoint's.
         dark_cameras: that see black.
+        setting: of the twin's episodes.
 
     Raises:
         CheckpointError, TokenizerError: the folder is damaged, or its object poses are not this
@@ -38,7 +41,8 @@ def load_loop(
             f"{checkpoint} sees the poses {policy.pose_names}, this twin has {Twin.pose_names}: "
             "train again on demonstrations of this twin"
         )
-    twin = Twin(*([(policy.image_size,) * 2] if policy.cameras else []))
+    size = {"camera_size": (policy.image_size,) * 2} if policy.cameras else {}
+    twin = Twin(**size, setting=setting)
     twin.dark_cameras = dark_cameras
     limits = JointLimits.from_urdf(robot_description())
     config = replace(config or LoopConfig(), execute_steps=policy.execute_steps)

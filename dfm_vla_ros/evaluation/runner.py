@@ -14,7 +14,7 @@ from dfm_vla_ros.policy.realtime import Continuation, Pace
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.robot.chunks import ChunkRefused, JoinMode, Request, Verdict
 from dfm_vla_ros.robot.executor import Executor
-from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.limits import JointLimits
 from dfm_vla_ros.sim.twin import Twin
 from dfm_vla_ros.tokens.action import ActionTokenizer
@@ -25,6 +25,8 @@ Watch = Callable[[Mapping[str, NDArray[np.uint8]]], None]
 
 WATCH_PERIOD_S = 0.1
 GOAL = "episode"
+SUCCESS, TIMEOUT, OTHER = "success", "timeout", "other"
+MOVED_RAD = 0.3
 SAME_S = 1e-9
 """Times closer than this are one."""
 
@@ -65,6 +67,13 @@ class EpisodeResult:
         inference_s: median time of a policy call.
         verdicts: why they were refused -> how many.
         motion: what the commanded motion was like.
+        instruction: the sentence that was said.
+        ended: why: ``success``, ``timeout``, or ``other``: the task of another task's sentence
+            was done instead.
+        other_progress: largest of that task; None if no other sentence was said, or what it
+            needs is not there.
+        moved: arms of which a joint was commanded away from its start by more than
+            :data:`MOVED_RAD`.
     """
 
     task: str
@@ -77,6 +86,10 @@ class EpisodeResult:
     inference_s: float
     verdicts: dict[str, int] = field(default_factory=dict)
     motion: MotionRecord = field(default_factory=MotionRecord)
+    instruction: str = ""
+    ended: str = TIMEOUT
+    other_progress: float | None = None
+    moved: tuple[str, ...] = ()
 
 
 class Loop:
@@ -99,19 +112,21 @@ class Loop:
         self.limits, self.config, self.images = limits, config, images
 
     def run(self, task: str, seed: int, watch: Watch | None = None) -> EpisodeResult:
-        """Run one episode from its reset to success or timeout.
+        """Run one episode from its reset to success, timeout or another task's success.
 
         ``watch`` is shown what the cameras see every ``WATCH_PERIOD_S`` of simulated time.
         """
         twin, progress, next_s = self.twin, 0.0, 0.0
         twin.reset(task, seed)
         episode = _Episode(self, seed)
-        while twin.time_s < self.config.timeout_s and not twin.status().success:
+        start, farthest = twin.commanded, np.zeros(len(JOINT_NAMES))
+        while twin.time_s < self.config.timeout_s and not _done(twin):
             if watch is not None and twin.time_s >= next_s - SAME_S:
                 watch(twin.render())
                 next_s += WATCH_PERIOD_S
             twin.command(episode.command(twin.time_s))
             twin.step()
+            farthest = np.maximum(farthest, np.abs(twin.commanded - start))
             progress = max(progress, twin.status().progress)
         times = episode.inference_s
         return EpisodeResult(
@@ -125,7 +140,18 @@ class Loop:
             float(np.median(times)) if times else 0.0,
             dict(episode.verdicts),
             episode.motion.record(twin.time_s),
+            twin.instruction,
+            _done(twin) or TIMEOUT,
+            twin.other.progress if twin.other is not None else None,
+            tuple(arm for i, arm in enumerate(ARMS) if farthest[7 * i :][:6].max() > MOVED_RAD),
         )
+
+
+def _done(twin: Twin) -> str:
+    """Return which task is done, if one is."""
+    if twin.status().success:
+        return SUCCESS
+    return OTHER if twin.other is not None and twin.other.success else ""
 
 
 class _Episode:

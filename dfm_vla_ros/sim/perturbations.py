@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.sim.errors import UnknownSetting
-from dfm_vla_ros.sim.objects import BLOCK_SIDE_M, OBJECTS, VEGETABLE_RADIUS_M, VEGETABLES
 
+# Not at the top: commands that never simulate list these presets, and mujoco loads slowly.
 if TYPE_CHECKING:
     from dfm_vla_ros.sim.twin import Twin
 
@@ -41,17 +41,18 @@ class Perturbation:
 
 
 class CameraNoise(Perturbation):
-    """Gaussian noise on every pixel, fresh in each image."""
+    """Gaussian noise on every pixel, fresh at each moment."""
 
     def begin(self, twin: Twin, rng: np.random.Generator) -> None:
-        """Keep the generator."""
-        self._rng = rng
+        """Draw a seed."""
+        self._seed = int(rng.integers(2**32))
 
     def see(self, twin: Twin, images: Images) -> Images:
-        """Add it."""
+        """Add it; the same however often one looks."""
+        rng = np.random.default_rng([self._seed, round(twin.time_s / twin.timestep_s)])
         return {
             camera: np.clip(
-                image + self._rng.normal(0.0, NOISE_LEVELS, image.shape).round(), 0, 255
+                image + rng.normal(0.0, NOISE_LEVELS, image.shape).round(), 0, 255
             ).astype(np.uint8)
             for camera, image in images.items()
         }
@@ -79,7 +80,7 @@ class Black(Perturbation):
 
 
 class Frozen(Perturbation):
-    """A camera repeats the first image that it made after a second."""
+    """A camera repeats what it saw after a second."""
 
     def __init__(self, camera: str) -> None:
         """Freeze ``camera``."""
@@ -89,10 +90,13 @@ class Frozen(Perturbation):
         """Forget the last episode's."""
         self._last: NDArray[np.uint8] | None = None
 
+    def step(self, twin: Twin) -> None:
+        """Keep the image of that moment."""
+        if self._last is None and twin.time_s >= FREEZE_S:
+            self._last = twin.image(self._camera)
+
     def see(self, twin: Twin, images: Images) -> Images:
         """Replace its image."""
-        if self._last is None and twin.time_s >= FREEZE_S:
-            self._last = images[self._camera]
         return images if self._last is None else {**images, self._camera: self._last}
 
 
@@ -113,6 +117,8 @@ class Distractors(Perturbation):
 
     def begin(self, twin: Twin, rng: np.random.Generator) -> None:
         """Lay them beside the task's objects."""
+        from dfm_vla_ros.sim.objects import BLOCK_SIDE_M, VEGETABLE_RADIUS_M, VEGETABLES
+
         scene = twin.scene
         vegetable_wanted = any(scene.on_table(name) for name in VEGETABLES)
         names = ["block", *(() if vegetable_wanted else VEGETABLES)]
@@ -124,6 +130,8 @@ class Distractors(Perturbation):
 
 def _free_place(twin: Twin, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return a place (2,) on the table away from all objects."""
+    from dfm_vla_ros.sim.objects import OBJECTS
+
     scene = twin.scene
     # mj_forward has not run since the layout: read where objects were put.
     taken = {name: scene.placed(name)[:2] for name in OBJECTS if scene.on_table(name)}

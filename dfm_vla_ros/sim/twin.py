@@ -203,7 +203,7 @@ class Twin:
 
     def render(self) -> dict[str, NDArray[np.uint8]]:
         """Return an image (H, W, 3) of each camera, as the objects stand now."""
-        return self._perturbation.see(self, {camera: self._image(camera) for camera in CAMERAS})
+        return self._perturbation.see(self, {camera: self.image(camera) for camera in CAMERAS})
 
     def close(self) -> None:
         """Free the renderer; call it in the thread that rendered."""
@@ -211,7 +211,8 @@ class Twin:
             self._renderer.close()
             self._renderer = None
 
-    def _image(self, camera: str) -> NDArray[np.uint8]:
+    def image(self, camera: str) -> NDArray[np.uint8]:
+        """Return an undisturbed image (H, W, 3) of one camera."""
         width, height = self.camera_size
         if camera in self.dark_cameras:
             return np.zeros((height, width, 3), dtype=np.uint8)
