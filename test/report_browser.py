@@ -123,9 +123,10 @@ class Page:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def screenshot(self, whole: bool = False) -> bytes:
-        """Return a PNG of the window, or of the whole page."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+    def screenshot(self, clip: dict[str, float] | None = None) -> bytes:
+        """Return a PNG of the window, or of a part of the page (x, y, width, height) [px]."""
+        part = {} if clip is None else {"clip": clip | {"scale": 1}, "captureBeyondViewport": True}
+        shot = self.call("Page.captureScreenshot", format="png", **part)
         return base64.b64decode(shot["data"])
 
 

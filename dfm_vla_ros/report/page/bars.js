@@ -2,9 +2,9 @@
 // domain, zero, asPercent}. A mark is a dot with whiskers, or with `span` a bar from low to high.
 const ROW_PX = 16;
 
-function rowChart({ title, unit, rows, domain, asPercent = false, labelWidth = 130, limits = null }) {
+function rowChart({ title, unit, rows, domain, least = null, asPercent = false, labelWidth = 130, limits = null }) {
   const marks = rows.flatMap((row) => row.marks);
-  const ends = domain || extent([marks.flatMap((mark) => [mark.low, mark.high, mark.mid]).filter(Number.isFinite), [0]]);
+  const ends = domain || extent([marks.flatMap((mark) => [mark.low, mark.high, mark.mid]).filter(Number.isFinite), [0]], least);
   const tall = rows.map((row) => ROW_PX * Math.max(1, row.marks.length) + 6);
   const height = tall.reduce((a, b) => a + b, 0) + 38;
   const node = svg("svg", { class: "plot", tabindex: 0, role: "img", "aria-label": `${title} [${unit}]`, height });
@@ -18,7 +18,7 @@ function rowChart({ title, unit, rows, domain, asPercent = false, labelWidth = 1
   });
   let x = scale(0, 1, 0, 1);
   const draw = (width) => {
-    x = scale(...ends, labelWidth, width - 12);
+    x = scale(...ends, labelWidth, width - 20);
     const grid = ticks(...ends, (width - labelWidth) / 70).flatMap((value) => [
       svg("line", { class: Math.abs(value) < 1e-12 ? "axis" : "gridline", x1: x(value), x2: x(value), y1: 2, y2: top }),
       svg("text", { class: "tick", x: x(value), y: top + 14, "text-anchor": "middle" }, shown(value))]);
@@ -27,7 +27,7 @@ function rowChart({ title, unit, rows, domain, asPercent = false, labelWidth = 1
       ...grid,
       ...rows.map((row, i) => svg("text", { class: "tick", x: labelWidth - 8, y: row.top + tall[i] / 2, "text-anchor": "end" }, row.label)),
       ...places.flatMap(({ mark, y }) => drawMark(mark, y)),
-      svg("text", { class: "label", x: width - 12, y: height - 2, "text-anchor": "end" }, unit));
+      svg("text", { class: "label", x: width - 20, y: height - 2, "text-anchor": "end" }, unit));
   };
   const drawMark = (mark, y) => {
     if (![mark.low, mark.high].every(Number.isFinite)) return [];

@@ -25,7 +25,8 @@ function spread(title, unit, runs, of, wanted = () => true) {
       return { kind: runKind(i), name: `${run.name}, median (10th to 90th percentile of ${values.length})`, mid: quantile(values, 0.5), low: quantile(values, 0.1), high: quantile(values, 0.9) };
     }),
   }));
-  return rowChart({ title, unit, rows }).node;
+  const empty = !rows.some((row) => row.marks.some((mark) => Number.isFinite(mark.mid)));
+  return empty ? null : rowChart({ title, unit, rows, least: 0 }).node;
 }
 
 function timesSection(runs) {
