@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from dfm_vla_ros.data.episodes import Episode
 from dfm_vla_ros.data.format import DatasetError, DatasetSpec
 from dfm_vla_ros.data.writer import DatasetWriter
 
+LEROBOT = Path(__file__).parent / "lerobot"
 SPEC = DatasetSpec(CAMERAS, 0.1, pose_names=POSES)
 
 KILLED_AT_EACH_RENAME = """
@@ -228,4 +230,4 @@ def test_that_a_data_set_of_another_kind_is_not_continued(tmp_path: Path) -> Non
     with pytest.raises(DatasetError, match=r"period 0\.03 s is 33\.3333 Hz; .* resample"):
         replace(SPEC, period_s=0.03)
     with pytest.raises(DatasetError, match="was written by another program"):
-        DatasetWriter(Path(__file__).parent / "lerobot/video", SPEC)
+        DatasetWriter(shutil.copytree(LEROBOT / "video", tmp_path / "theirs"), SPEC)
