@@ -34,7 +34,7 @@ from dfm_vla_ros.nodes.gate import Gate
 from dfm_vla_ros.nodes.joint_states import JointStateSource
 from dfm_vla_ros.nodes.joint_watch import JointWatch
 from dfm_vla_ros.nodes.lifecycle import ManagedNode
-from dfm_vla_ros.nodes.outputs import JointStateStream, Nothing, Output, Trajectories
+from dfm_vla_ros.nodes.outputs import make_output
 from dfm_vla_ros.nodes.requests import request
 from dfm_vla_ros.nodes.run import run
 from dfm_vla_ros.nodes.stop_lock import StopLock
@@ -42,7 +42,6 @@ from dfm_vla_ros.nodes.timeline import Timeline
 from dfm_vla_ros.nodes.trajectories import doubles
 from dfm_vla_ros.observing.episodes import EpisodeWatch
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
-from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.plan import Plan
 
 LOOK_S = 0.1
@@ -135,7 +134,7 @@ class ExecutorNode(ManagedNode):
     def activate(self) -> None:
         """Take chunks as soon as the joints are known."""
         now_s = self._timeline.now_s()
-        self._arms.begin(self._make_output(), now_s)
+        self._arms.begin(make_output(self, self._timeline, self.values), now_s)
         self._gate.end_goals(now_s)
         self._gate.jumped = ""
         self._active_s = time.monotonic()
@@ -143,14 +142,6 @@ class ExecutorNode(ManagedNode):
         self._gate.active = self._gate.settling = True
         self._look_for_rivals()
         self._tell(always=True)
-
-    def _make_output(self) -> Output:
-        if not self.values["publish_commands"]:
-            return Nothing()
-        if self.values["output"] == "joint_states":
-            return JointStateStream(self, self._timeline, JOINT_NAMES, self.values)
-        joined = self.values["output"] == "joined_trajectory"
-        return Trajectories(self, self._timeline, joined)
 
     def deactivate(self) -> None:
         """Brake; the hold is the last message on the command topics."""

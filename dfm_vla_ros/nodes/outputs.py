@@ -266,3 +266,12 @@ class _Arm:
         if self._with_velocities:
             message.velocity = doubles(velocities[self._columns] * self._scale)
         self.publisher.publish(message)
+
+
+def make_output(node: Node, timeline: Timeline, values: Mapping[str, Any]) -> Output:
+    """Return the output that the executor's parameters ask for; it has its publishers."""
+    if not values["publish_commands"]:
+        return Nothing()
+    if values["output"] == "joint_states":
+        return JointStateStream(node, timeline, JOINT_NAMES, values)
+    return Trajectories(node, timeline, values["output"] == "joined_trajectory")
