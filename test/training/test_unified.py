@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from demonstrations import episode, rows, small_run, write
 from small import random_observation
 from tiny_univla import unified_checkpoint
-from training.demonstrations import episode, rows, small_run, write
 
 from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.model.unified import UnifiedRefiner
