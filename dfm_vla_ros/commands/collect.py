@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.options import positive_count, seed
+from dfm_vla_ros.sim.options import add_modes, add_phrasing, add_variation, setting
+from dfm_vla_ros.sim.setting import PLAIN_SETTING, Setting
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class Job:
         noise_rad: largest noise on the executed joints.
         images: whether to render.
         spool: folder for the finished episode.
+        setting: what varies, and which sentences.
+        modes: name of the demonstrator.
     """
 
     task: str
@@ -41,11 +45,15 @@ class Job:
     noise_rad: float
     images: bool
     spool: Path
+    setting: Setting = PLAIN_SETTING
+    modes: str = "one"
 
     @property
     def key(self) -> str:
         """The episode's name in the data set; sorts by task, then seed."""
-        return f"{self.task}_{self.seed:08d}"
+        plain = {PLAIN_SETTING.variation, PLAIN_SETTING.phrasing, "one"}
+        given = (self.setting.variation, self.setting.phrasing, self.modes)
+        return "_".join([f"{self.task}_{self.seed:08d}", *(n for n in given if n not in plain)])
 
     @property
     def path(self) -> Path:
@@ -71,6 +79,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--no-images", action="store_true", help="joints and poses of the objects only: fast"
     )
+    add_variation(parser)
+    add_phrasing(parser, "standard", "train")
+    add_modes(parser)
     parser.set_defaults(run=run)
 
 
@@ -91,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
         options.noise_mrad * MILLIRADIAN,
         options.storage,
         not options.no_images,
+        setting(options),
+        options.modes,
     )
     return 1 if failures else 0
 
@@ -102,6 +115,8 @@ def collect(
     noise_rad: float,
     storage: str = "video",
     images: bool = True,
+    setting: Setting = PLAIN_SETTING,
+    modes: str = "one",
 ) -> list[str]:
     """Record the episodes that a data set lacks; may be killed and started again at any time.
 
@@ -115,6 +130,8 @@ def collect(
         noise_rad: largest noise on the executed joints.
         storage: of the images, see :class:`DatasetWriter`.
         images: whether to render.
+        setting: what varies, and which sentences.
+        modes: name of the demonstrator, see ``sim.styles.DEMONSTRATORS``.
 
     Returns:
         What failed and is not in the data set.
@@ -123,7 +140,7 @@ def collect(
     from dfm_vla_ros.sim.demonstrate import demonstration_spec
 
     spool = Path(folder) / SPOOL
-    jobs = [Job(task, number, noise_rad, images, spool) for task, number in wanted]
+    jobs = [Job(task, number, noise_rad, images, spool, setting, modes) for task, number in wanted]
     started = time.monotonic()
     with DatasetWriter(folder, demonstration_spec(images), storage) as writer:
         missing = [job for job in jobs if job.key not in writer]
@@ -210,9 +227,12 @@ def record(job: Job) -> tuple[str, str | None]:
     from dfm_vla_ros.data.spool import save_episode
     from dfm_vla_ros.sim.demonstrate import demonstrate
     from dfm_vla_ros.sim.errors import OutOfReach
+    from dfm_vla_ros.sim.styles import demonstrator
 
     try:
-        episode = demonstrate(_worker_twin(), job.task, job.seed, job.noise_rad, job.images)
+        twin, expert = _worker_twin(), demonstrator(job.modes)
+        twin.setting = job.setting
+        episode = demonstrate(twin, job.task, job.seed, job.noise_rad, job.images, expert)
     except OutOfReach as error:
         return job.key, f"{job.task}, seed {job.seed}: {error}"
     if not episode.success:

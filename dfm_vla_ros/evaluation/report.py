@@ -152,5 +152,6 @@ def _facts(content: Mapping[str, Any]) -> dict[str, str]:
     facts = {"checkpoint": content["checkpoint"], "first seed": content["seed"]}
     for part in ("decoder", "loop", "versions"):
         facts |= content[part]
+    facts |= content.get("setting", {})
     facts["black cameras"] = ", ".join(content["black_cameras"]) or "none"
     return {name: str(value) for name, value in facts.items()}

@@ -20,6 +20,8 @@ from dfm_vla_ros.data.format import DatasetError
 from dfm_vla_ros.data.spool import save_episode
 from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.sim.demonstrate import demonstrate, demonstration_spec
+from dfm_vla_ros.sim.setting import Setting
+from dfm_vla_ros.sim.styles import demonstrator
 from dfm_vla_ros.sim.twin import Twin
 
 NOISE_RAD = 0.012
@@ -55,6 +57,21 @@ def test_that_the_data_set_holds_what_the_expert_did_and_the_cameras_saw(tmp_pat
     assert_same_episode(episode, demonstrate(Twin(), "pot_lift", 20, NOISE_RAD))
     assert episode.success
     assert tuple(episode.images) == ("third", "left_wrist", "right_wrist")
+
+
+def test_that_what_varies_is_recorded_and_does_not_stand_for_the_plain_episode(
+    tmp_path: Path,
+) -> None:
+    several = ("--modes", "several", "--variation", "wide", "--phrasing", "train")
+    assert run(tmp_path, 2, "--no-images") == 0
+    assert run(tmp_path, 2, "--no-images", *several) == 0
+    found = Dataset.open(tmp_path)
+    assert found.keys[:2] == ("pot_lift_00000020", "pot_lift_00000020_wide_train_several")
+    twin = Twin(setting=Setting(variation="wide", phrasing="train"))
+    again = demonstrate(twin, "pot_lift", 20, NOISE_RAD, False, demonstrator("several"))
+    assert_same_episode(found.episode(1), again)
+    assert found.episode(1).style == again.style
+    assert found.episode(0).style == ""
 
 
 def test_that_the_poses_are_where_the_objects_were(tmp_path: Path) -> None:
