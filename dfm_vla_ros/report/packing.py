@@ -19,6 +19,8 @@ from dfm_vla_ros.report.pictures import Film, Picture
 LEVELS = 65534
 """Steps of a quantised array between its smallest and largest value; one more stands for NaN."""
 NOT_A_NUMBER = 65535
+COARSEST = 1e-3
+"""Arrays that need larger steps (times of long recordings) are kept as float32."""
 _FILES = (Film, Picture)
 
 
@@ -26,8 +28,8 @@ class Packer:
     """Turns content into JSON values; arrays and files go to two blocks, equal ones once.
 
     An array becomes ``{"array": offset, "type", "shape"}`` and, if of floats, ``low`` and
-    ``step``: value = low + step * level, with at most 65534 steps. A picture or film becomes its
-    fields, with ``{"file": offset, "size": bytes}`` for ``data``.
+    ``step``: value = low + step * level, with at most 65534 steps of at most 0.001; what needs
+    more stays float32. A picture or film becomes its fields, with ``{"file": offset, "size": bytes}`` for ``data``.
     """
 
     def __init__(self) -> None:
@@ -67,7 +69,11 @@ class Packer:
     def _array(self, array: NDArray[Any]) -> dict[str, Any]:
         packed: dict[str, Any] = {"shape": list(array.shape)}
         if array.dtype.kind == "f":
-            levels, packed["low"], packed["step"] = quantised(array)
+            levels, low, step = quantised(array)
+            if step <= COARSEST:
+                packed |= {"low": low, "step": step}
+            else:
+                levels = np.where(np.isfinite(array), array, np.nan).astype(np.float32)
         else:
             levels = _smallest(array)
         little = np.ascontiguousarray(levels, dtype=levels.dtype.newbyteorder("<"))
@@ -81,7 +87,7 @@ def quantised(array: NDArray[np.floating]) -> tuple[NDArray[np.uint16], float, f
     known = np.isfinite(array)
     low = float(array[known].min()) if known.any() else 0.0
     span = float(array[known].max()) - low if known.any() else 0.0
-    step = span / LEVELS or 1.0
+    step = span / LEVELS or COARSEST
     levels = np.full(array.shape, NOT_A_NUMBER, dtype=np.uint16)
     levels[known] = np.round((array[known] - low) / step).astype(np.uint16)
     return levels, low, step

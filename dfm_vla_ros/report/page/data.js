@@ -22,6 +22,7 @@ class Tensor {
 
 const KINDS = {
   uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, int32: Int32Array,
+  float32: Float32Array,
 };
 const NOT_A_NUMBER = 65535;
 
