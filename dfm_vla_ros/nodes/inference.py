@@ -14,7 +14,7 @@ import torch
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.policy.policy import Policy
-from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
+from dfm_vla_ros.policy.types import Chunk, Guidance, Observation, grey_observation
 
 
 class InferenceFailed(DfmVlaError):
@@ -152,10 +152,12 @@ def warm_up(policy: Policy, start_t0: float | None = None) -> None:
     Raises:
         FlowError: ``start_t0`` leaves no step to refine.
     """
-    joints = np.zeros(len(policy.tokenizer.joint_names))
-    grey = np.full((policy.image_size, policy.image_size, 3), 128, dtype=np.uint8)
-    instruction = next(iter(policy.tasks.values()))
-    observation = Observation(dict.fromkeys(policy.cameras, grey), joints, joints, instruction)
+    observation = grey_observation(
+        policy.cameras,
+        policy.image_size,
+        len(policy.tokenizer.joint_names),
+        next(iter(policy.tasks.values())),
+    )
     tokens = policy.act(observation).tokens
     committed = np.zeros(tokens.shape, dtype=bool)
     committed[:1] = True

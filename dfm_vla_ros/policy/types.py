@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,15 @@ class Observation:
     commanded: NDArray[np.float64]
     instruction: str
     poses: NDArray[np.float64] | None = None
+
+
+def grey_observation(
+    cameras: Iterable[str], size: int, joints: int, instruction: str
+) -> Observation:
+    """Return a moment of grey ``size`` x ``size`` px images with ``joints`` joints at zero."""
+    grey = np.full((size, size, 3), 128, dtype=np.uint8)
+    zeros = np.zeros(joints)
+    return Observation(dict.fromkeys(cameras, grey), zeros, zeros, instruction)
 
 
 @dataclass(frozen=True)
