@@ -29,7 +29,8 @@ class Packer:
 
     An array becomes ``{"array": offset, "type", "shape"}`` and, if of floats, ``low`` and
     ``step``: value = low + step * level, with at most 65534 steps of at most 0.001; what needs
-    more stays float32. A picture or film becomes its fields, with ``{"file": offset, "size": bytes}`` for ``data``.
+    more stays float32. A picture or film becomes its fields, ``data`` as ``{"file": offset,
+    "size": bytes}``.
     """
 
     def __init__(self) -> None:
