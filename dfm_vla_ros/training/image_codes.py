@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,43 +13,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.token_cache import TokenCache
 from dfm_vla_ros.model.fsq import FsqTokenizer
 from dfm_vla_ros.model.observation import square
 from dfm_vla_ros.training.augmentation import changed, version_name
 from dfm_vla_ros.training.config import AugmentationConfig, TrainConfig
-from dfm_vla_ros.training.draws import stream
 from dfm_vla_ros.training.frames import Source
 
 Codes = NDArray[np.int16]
 WORKERS = 2
 """Threads: decoding videos and the network's arithmetic hold no lock."""
-
-
-class CodeCache:
-    """Codes of episodes on disk, of one image tokenizer."""
-
-    def __init__(self, folder: Path, tokenizer: FsqTokenizer) -> None:
-        """Use ``folder``, which other tokenizers may use too."""
-        self._folder = folder / tokenizer_hash(tokenizer)[:16]
-        self._folder.mkdir(parents=True, exist_ok=True)
-
-    def get(self, key: str, name: str) -> Codes | None:
-        """Return the codes of an episode and version, None if there are none or damaged ones."""
-        try:
-            return np.load(self._path(key, name), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-
-    def put(self, key: str, name: str, codes: Codes) -> None:
-        """Keep ``codes``; whoever reads at the same time sees all of them or none."""
-        path = self._path(key, name)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
-        with partial.open("wb") as file:
-            np.save(file, codes)
-        partial.replace(path)
-
-    def _path(self, key: str, name: str) -> Path:
-        return self._folder / f"{stream(key, name):016x}.npy"
 
 
 def tokenizer_hash(tokenizer: FsqTokenizer) -> str:
@@ -63,10 +34,11 @@ def tokenizer_hash(tokenizer: FsqTokenizer) -> str:
     return digest.hexdigest()
 
 
-def open_cache(config: TrainConfig, tokenizer: FsqTokenizer) -> CodeCache:
+def open_cache(config: TrainConfig, tokenizer: FsqTokenizer) -> TokenCache:
     """Return the cache that ``config`` names, by default in a folder beside the run's."""
     named = Path(config.token_cache) if config.token_cache else None
-    return CodeCache(named or Path(config.out).absolute().parent / "image_tokens", tokenizer)
+    beside = Path(config.out).absolute().parent / "image_tokens"
+    return TokenCache(named or beside, tokenizer_hash(tokenizer))
 
 
 class Encoder:
@@ -76,7 +48,7 @@ class Encoder:
         self,
         tokenizer: FsqTokenizer,
         cameras: Sequence[str],
-        cache: CodeCache,
+        cache: TokenCache,
         augmentation: AugmentationConfig,
         seed: int,
     ) -> None:
@@ -94,7 +66,7 @@ class Encoder:
     def episode(self, source: Source) -> Codes:
         """Return (T, 1 + variants, V, G * G) of one episode."""
         names = [
-            version_name(self._augmentation, self._seed, version)
+            f"{self._cameras} {version_name(self._augmentation, self._seed, version)}"
             for version in range(self._augmentation.variants + 1)
         ]
         kept = [self._cache.get(source.key, name) for name in names]

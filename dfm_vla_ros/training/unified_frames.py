@@ -12,12 +12,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dfm_vla_ros.data.format import DatasetError
+from dfm_vla_ros.data.token_cache import TokenCache
 from dfm_vla_ros.model.observation import fitted
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
 from dfm_vla_ros.tokens.layout import Layout
 from dfm_vla_ros.training.config import TrainConfig
 from dfm_vla_ros.training.frames import Frames, Source
-from dfm_vla_ros.training.image_codes import CodeCache, open_cache
+from dfm_vla_ros.training.image_codes import open_cache
 
 Codes = dict[str, NDArray[np.int32]]
 """Camera -> (T, rows * columns) image codes."""
@@ -105,7 +106,7 @@ def encode_all(
     return {camera: np.concatenate([p[camera] for p in parts]) for camera in parts[0]}
 
 
-def _encode(checkpoint: UnifiedCheckpoint, source: Source, cache: CodeCache) -> Codes:
+def _encode(checkpoint: UnifiedCheckpoint, source: Source, cache: TokenCache) -> Codes:
     sizes = checkpoint.image_sizes
     names = {camera: f"{camera} {size[0]}x{size[1]}" for camera, size in sizes.items()}
     found = {camera: cache.get(source.key, name) for camera, name in names.items()}
