@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dfm_vla_ros.evaluation.runner import Loop, LoopConfig
+from dfm_vla_ros.evaluation.runner import OTHER, SUCCESS, TIMEOUT, Loop, LoopConfig
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.robot.chunks import JoinMode
 from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.limits import JointLimits
 from dfm_vla_ros.sim.experts import expert_targets
+from dfm_vla_ros.sim.setting import Setting
 from dfm_vla_ros.sim.twin import Twin
 from dfm_vla_ros.tokens.action import ActionTokenizer
 
@@ -28,14 +29,20 @@ def twin() -> Iterator[Twin]:
     twin.close()
 
 
-def expert_loop(twin: Twin, latency_s: float, mode: JoinMode = JoinMode.LATEST) -> Loop:
-    """Return a loop whose policy is the expert, its targets put through the tokenizer.
+def expert_loop(
+    twin: Twin,
+    latency_s: float,
+    mode: JoinMode = JoinMode.LATEST,
+    scene: str = TASK,
+    expert: str = TASK,
+) -> Loop:
+    """Return a loop whose policy is an expert in a scene, its targets put through the tokenizer.
 
     The expert goes on from where the arms are on its path, not from the time, so that it waits
     for arms that rest or run slowly, and keeps what it is told to keep.
     """
-    twin.reset(TASK, SEED)
-    targets = expert_targets(TASK, twin)
+    twin.reset(scene, SEED)
+    targets = expert_targets(expert, twin)
     steps = np.minimum(
         np.arange(len(targets))[:, None] + np.arange(1, HORIZON + 1), len(targets) - 1
     )
@@ -65,6 +72,7 @@ def test_that_the_expert_in_tokens_succeeds_at_any_latency_below_the_chunk(
     assert result.success
     assert result.refused == 0
     assert result.chunks == pytest.approx(result.seconds / 0.4, abs=2.5)
+    assert (result.ended, result.other_progress, len(result.moved)) == (SUCCESS, None, 1)
 
 
 @pytest.mark.parametrize("latency_s", [0.0, 0.2, 0.5, 0.7])
@@ -124,6 +132,17 @@ def test_that_a_policy_that_stays_fails_at_the_timeout(twin: Twin) -> None:
     assert not result.success
     assert result.seconds == pytest.approx(2.0, abs=0.01)
     assert result.motion.pause_s == pytest.approx(2.0, abs=0.2)
+    assert (result.ended, result.moved) == (TIMEOUT, ())
+
+
+def test_that_doing_the_task_of_another_sentence_ends_the_episode_as_such(twin: Twin) -> None:
+    loop = expert_loop(twin, 0.1, JoinMode.RTC, scene="place_veg", expert="pot_lift")
+    twin.setting = Setting(instruction_of="pot_lift")
+    result = loop.run("place_veg", SEED)
+    twin.setting = Setting()
+    assert (result.success, result.ended, result.other_progress) == (False, OTHER, 1.0)
+    assert result.instruction == "lift the pot with both hands"
+    assert result.moved == ("left", "right")
 
 
 def test_that_a_refused_chunk_is_counted_and_moves_nothing(twin: Twin) -> None:
