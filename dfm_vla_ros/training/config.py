@@ -19,7 +19,16 @@ from dfm_vla_ros.training.unified_config import UnifiedTrainConfig
 
 __all__ = ["ConfigError", "TrainConfig", "load_config"]
 
-FREE = ("out", "resume", "threads", "device", "token_cache", "max_seconds", "save_every")
+FREE = (
+    "out",
+    "resume",
+    "threads",
+    "device",
+    "token_cache",
+    "max_seconds",
+    "save_every",
+    "sharding",
+)
 """Keys that a resumed run may change; those of ``evaluation`` and ``log_every`` too."""
 
 
@@ -136,6 +145,7 @@ class TrainConfig:
     lr: float = key(1.5e-3, "peak learning rate of AdamW", above=0)
     muon_lr: float = key(3e-3, "peak learning rate of Muon, scaled to AdamW's update", above=0)
     beta2: float = key(0.95, "of AdamW", low=0, high=0.99999)
+    epsilon: float = key(1e-8, "of AdamW, beside the root of the second moment", above=0)
     weight_decay: float = key(0.05, "decoupled", low=0)
     warmup_steps: int = key(200, "linear warm-up, before a cosine to 1%", low=0)
     clip: float = key(1.0, "largest norm of the gradient", above=0)
@@ -145,6 +155,11 @@ class TrainConfig:
     time_power: float = key(2.0, "t = u ** time_power, u uniform in 0..1", above=0)
     smoothing_bins: float = key(1.5, "deviation of the label over bins; 0: one-hot", low=0)
     precision: Literal["bf16", "fp32"] = key("bf16", "of matrix products; weights stay fp32")
+    sharding: Literal["none", "fsdp"] = key(
+        "none",
+        "with several processes; none: each has all weights (DDP); fsdp: weights, gradients and "
+        "the optimiser's state are shared out, for models that do not fit otherwise",
+    )
     gradient_checkpointing: bool = key(
         False, "compute activations again in the backward pass: less memory, a third more time"
     )
@@ -199,6 +214,10 @@ class TrainConfig:
             (
                 self.keep_best != "success" or self.evaluation.every > 0,
                 "keep_best is success, but nothing is evaluated: set evaluation.every",
+            ),
+            (
+                self.sharding == "none" or self.optimiser == "adamw",
+                "sharding is fsdp, where Muon has no whole matrices: set optimiser=adamw",
             ),
             (
                 self.lora.rank == 0 or bool(self.init),

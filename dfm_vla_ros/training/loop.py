@@ -27,7 +27,7 @@ from dfm_vla_ros.training.prefetch import Prefetch
 from dfm_vla_ros.training.processes import Stop, total
 from dfm_vla_ros.training.records import Records
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.shards import fill, trained, whole
+from dfm_vla_ros.training.shards import fill, shard, trained, whole
 from dfm_vla_ros.training.state import (
     Progress,
     StateError,
@@ -61,9 +61,12 @@ class Trainer:
         self.config, self.trainable, self.folder = config, trainable, folder
         self.accelerator = accelerator
         network = trainable.network.to(accelerator.device).train()
-        made = make_optimisers(network, config, trainable.matrices)
-        self.network, *self.optimisers = accelerator.prepare(network, *made)
-        self.module: nn.Module = accelerator.unwrap_model(self.network)
+        self.sharded = config.sharding == "fsdp" and accelerator.num_processes > 1
+        if self.sharded:
+            shard(network, accelerator.device)
+        self.optimisers = make_optimisers(network, config, trainable.matrices)
+        self.module = network
+        self.network = network if self.sharded else accelerator.prepare(network)
         self.average = Average(self.module, config.ema)
         self.progress = self._restored()
         self.records = Records(config, trainable, folder, accelerator, evaluate, self.progress)
@@ -83,12 +86,22 @@ class Trainer:
             ended = 0 < config.max_seconds <= progress.seconds
             while progress.step < config.steps and not ended:
                 began = time.monotonic()
-                self._step(progress.step + 1)
+                figures = self.step(progress.step + 1)
                 progress.seconds += time.monotonic() - began
+                self.records.step(figures, self.waited_s)
                 ended = progress.step == config.steps or self._interrupted()
                 if ended or self.records.due(progress.step):
                     self._save(ended)
+        self.close()
+
+    def close(self) -> None:
+        """End the thread that makes batches."""
         self._prefetch.close()
+
+    @property
+    def waited_s(self) -> float:
+        """How long the network has waited for batches [s]."""
+        return self._prefetch.waited_s
 
     def _interrupted(self) -> bool:
         """Return whether time is up or a signal came, the same in all processes."""
@@ -104,7 +117,8 @@ class Trainer:
         shares = parts(c.seed, step, c.batch, a.process_index, a.num_processes, c.accumulate)
         return [self.trainable.batch(share) for share in shares]
 
-    def _step(self, step: int) -> None:
+    def step(self, step: int) -> dict[str, float]:
+        """Take ``step``, the next one, and return its figures."""
         batches = self._prefetch.take(step)
         factor = rate_factor(self.config, step, self._seconds())
         set_rate(self.optimisers, factor)
@@ -121,10 +135,7 @@ class Trainer:
         progress = self.progress
         progress.step = step
         progress.loss = loss if step == 1 else 0.98 * progress.loss + 0.02 * loss
-        waited = self._prefetch.waited_s
-        self.records.step(
-            {"loss": progress.loss, "lr_factor": factor, "gradient_norm": norm}, waited
-        )
+        return {"loss": progress.loss, "lr_factor": factor, "gradient_norm": norm}
 
     def _seconds(self) -> float:
         """Return the training time, as the first process has it."""
@@ -148,7 +159,9 @@ class Trainer:
         return total(a, losses) / a.num_processes
 
     def _synchronised(self, last: bool) -> AbstractContextManager[None]:
-        return nullcontext() if last else self.accelerator.no_sync(self.network)
+        if self.sharded:
+            self.network.set_requires_gradient_sync(last)
+        return nullcontext() if last or self.sharded else self.accelerator.no_sync(self.network)
 
     def _autocast(self) -> AbstractContextManager[None]:
         device, on = self.accelerator.device.type, self.config.precision == "bf16"

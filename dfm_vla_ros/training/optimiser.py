@@ -29,8 +29,8 @@ def make_optimisers(
             )
         )
     if rest:
-        betas = (0.9, config.beta2)
-        found.append(torch.optim.AdamW(rest, config.lr, betas, weight_decay=config.weight_decay))
+        betas, decay = (0.9, config.beta2), config.weight_decay
+        found.append(torch.optim.AdamW(rest, config.lr, betas, config.epsilon, decay))
     for part in found:
         for group in part.param_groups:
             group["peak_lr"] = group["lr"]

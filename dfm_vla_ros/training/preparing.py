@@ -72,7 +72,7 @@ def prepare(config: TrainConfig, kept: Path) -> tuple[Checkpoint, Frames, list[S
     if config.init:
         return _continued(config, frames, cameras), frames, sources
     vision = image_tokenizer(config, sources, cameras, kept)
-    return _fresh(config, frames, cameras, vision), frames, sources
+    return fresh(config, frames, cameras, vision), frames, sources
 
 
 def image_tokenizer(
@@ -93,9 +93,10 @@ def image_tokenizer(
     return trained
 
 
-def _fresh(
+def fresh(
     config: TrainConfig, frames: Frames, cameras: tuple[str, ...], vision: FsqTokenizer | None
 ) -> Checkpoint:
+    """Return an untrained checkpoint of the configured size with tokenizers for ``frames``."""
     action = fit_action(config, frames)
     text = TextTokenizer.fit(frames.sentences, config.network.text_length)
     proprioception = fit_proprioception(frames)

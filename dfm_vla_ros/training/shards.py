@@ -6,7 +6,19 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def shard(network: nn.Module, device: torch.device) -> None:
+    """Share the parameters of ``network`` out among all processes (FSDP2), layer by layer."""
+    mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
+    for stack in [module for module in network.modules() if isinstance(module, nn.ModuleList)]:
+        for layer in stack:
+            fully_shard(layer, mesh=mesh)
+    # The root too: between steps all parameters are shards.
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
 
 
 def trained(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:

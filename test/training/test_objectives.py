@@ -1,0 +1,111 @@
+"""Noise and losses of the objectives."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from demonstrations import small_run
+
+from dfm_vla_ros.flow.losses import cross_entropy
+from dfm_vla_ros.training.draws import Draws
+from dfm_vla_ros.training.objectives import (
+    KINDS,
+    Objective,
+    make_objective,
+    path_config,
+    smoothed_labels,
+)
+
+K = 16
+
+
+def objective(kind: str, **changes: object) -> Objective:
+    """Return an objective over 16 tokens."""
+    from pathlib import Path
+
+    config = small_run(Path("nowhere"), objective=kind, smoothing_bins=0.0, **changes)
+    return make_objective(config, K, "cpu")
+
+
+def draw(kind: Objective, rows: int = 6, tokens: int = 5) -> tuple[torch.Tensor, ...]:
+    """Return x_1, times and x_t."""
+    draws = Draws(0, 1, rows, range(rows))
+    x1 = (draws.uniform("x1", (tokens,)) * K).long()
+    times = kind.times(draws)
+    uniforms = draws.uniform("noise", (2, kind.replicas, tokens)).transpose(0, 1)
+    return x1, times, kind.corrupt(x1, times, uniforms)
+
+
+def test_that_the_first_replica_is_pure_noise_and_no_time_reaches_one() -> None:
+    times = objective("embed", replicas=4).times(Draws(0, 1, 1000, range(1000)))
+    assert (times[:, 0] == 0).all()
+    assert times[:, 1:].max() <= 0.999
+    assert times[:, 1:].mean() == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_that_smoothed_labels_are_distributions_around_the_label() -> None:
+    labels = smoothed_labels(64, 1.5)
+    assert torch.allclose(labels.sum(-1), torch.ones(64))
+    assert (labels.argmax(-1) == torch.arange(64)).all()
+    assert torch.equal(smoothed_labels(4, 0), torch.eye(4))
+
+
+@pytest.mark.parametrize("kind", ["embed", "ar"])
+def test_that_without_smoothing_the_loss_is_the_cross_entropy(kind: str) -> None:
+    made = objective(kind)
+    x1, times, xt = draw(made)
+    logits = torch.randn(*xt.shape, K)
+    repeated = x1[:, None].expand_as(xt).flatten(0, 1)
+    expected = cross_entropy(logits.flatten(0, 1), repeated)
+    assert made.loss(logits, xt, x1, times) / made.weight(xt) == pytest.approx(float(expected))
+
+
+def test_that_masked_diffusion_counts_masked_tokens_alone() -> None:
+    made = objective("masked")
+    x1, times, xt = draw(made)
+    masked = xt == K
+    assert masked[:, 0].all()
+    assert torch.equal(xt[~masked], x1[:, None].expand_as(xt)[~masked])
+    assert made.weight(xt) == masked.sum()
+    right = torch.nn.functional.one_hot(x1, K).float()[:, None].expand(*xt.shape, K) * 50
+    wrong_where_visible = torch.where(masked[..., None], right, -right)
+    assert float(made.loss(wrong_where_visible, xt, x1, times)) == pytest.approx(0, abs=1e-5)
+
+
+def test_that_the_head_is_best_at_the_rate_of_the_path() -> None:
+    made = objective("head", replicas=3)
+    x1, times, xt = draw(made, rows=64)
+    logits = torch.nn.functional.one_hot(x1, K).float()[:, None].expand(*xt.shape, K) * 30
+    moved = (xt != x1[:, None]).float()
+
+    def loss(raw: torch.Tensor) -> float:
+        answer = torch.cat([logits, raw.unsqueeze(-1)], dim=-1)
+        return float(made.loss(answer, xt, x1, times))
+
+    # Who knows x_1 leaves at w_t where the token is wrong and stays where it is right.
+    best = loss(20 * (2 * moved - 1))
+    assert best < loss(torch.zeros_like(moved))
+    assert best < loss(20 * (1 - 2 * moved))
+
+
+def test_that_regression_is_on_a_scale_from_minus_one_to_one() -> None:
+    made = objective("l1")
+    x1 = torch.tensor([[0, K - 1, 3]])
+    values = torch.tensor([[-1.0, 1.0, 2 * 3 / (K - 1) - 1]])[:, None, :, None]
+    xt = made.corrupt(x1, torch.zeros(1, 1), torch.zeros(2, 1, 1, 3))
+    assert (xt == K).all()
+    assert float(made.loss(values, xt, x1, torch.zeros(1, 1))) == pytest.approx(0, abs=1e-6)
+    assert torch.equal(made.guess(values)[:, 0], x1)
+
+
+def test_that_every_objective_names_a_path_that_its_decoder_takes() -> None:
+    from pathlib import Path
+
+    kinds = {k: path_config(small_run(Path("x"), objective=k)).kind for k in KINDS}
+    assert kinds == {
+        "embed": "metric",
+        "head": "mixture",
+        "ar": "metric",
+        "masked": "masked",
+        "l1": "masked",
+    }
