@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backports import zstd
 from rosbags.interfaces import (
+    Connection,
     Qos,
     QosDurability,
     QosHistory,
@@ -74,33 +75,50 @@ class BagWriter:
         Raises:
             UnknownType: a type is neither Jazzy's nor this package's.
         """
-        store = typestore()
+        self._store = typestore()
         for topic, kind in topics.items():
-            if kind not in store.fielddefs:
-                raise UnknownType(f"{topic} is of type {kind}, which is not known: leave it out")
+            self._check(topic, kind)
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
         self._writer.storage.compressor = _compress
-        self._connections = {
-            topic: self._writer.add_connection(
-                topic if topic.startswith("/") else f"/{topic}",
-                kind,
-                typestore=store,
-                offered_qos_profiles=[_offered(latched=topic in latched)],
-            )
-            for topic, kind in topics.items()
-        }
-        self.counts = dict.fromkeys(topics, 0)
+        self._pending = False
+        self._connections: dict[str, Connection] = {}
+        self.counts: dict[str, int] = {}
         """Messages written of each topic."""
-        self._pending = True
+        for topic, kind in topics.items():
+            self.add(topic, kind, latched=topic in latched)
         self.flush()  # what the topics are is known from the start
 
+    def _check(self, topic: str, kind: str) -> None:
+        if kind not in self._store.fielddefs:
+            raise UnknownType(f"{topic} is of type {kind}, which is not known: leave it out")
+
+    def add(self, topic: str, kind: str, latched: bool = False) -> None:
+        """Add a topic to those named at the start.
+
+        Raises:
+            UnknownType: its type is neither Jazzy's nor this package's.
+        """
+        self._check(topic, kind)
+        self._connections[topic] = self._writer.add_connection(
+            topic if topic.startswith("/") else f"/{topic}",
+            kind,
+            typestore=self._store,
+            offered_qos_profiles=[_offered(latched)],
+        )
+        self.counts[topic] = 0
+        self._pending = True
+
     def write(self, topic: str, serialized: bytes, received_ns: int) -> None:
-        """Add one message of a topic that was named at the start."""
+        """Add one message of a topic that was added."""
         self._writer.write(self._connections[topic], received_ns, serialized)
         self.counts[topic] += 1
         self._pending = True
+        self.flush_if_due()
+
+    def flush_if_due(self) -> None:
+        """Flush if the last time is a second ago; call it now and then in silence too."""
         if time.monotonic() - self._flushed_s >= FLUSH_S:
             self.flush()
 

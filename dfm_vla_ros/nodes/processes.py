@@ -111,9 +111,8 @@ class Children:
         death: signal.Signals = signal.SIGKILL,
     ) -> Child:
         """Start a node of this package with ROS parameters."""
-        given = [f"-p {key}:={_text(value)}" for key, value in parameters.items()]
-        arguments = ["--ros-args", *(word for text in given for word in text.split(" ", 1))]
-        return self.start(name, f"dfm_vla_ros.nodes.{name}", *arguments, death=death)
+        module = f"dfm_vla_ros.nodes.{name}"
+        return self.start(name, module, *node_arguments(parameters), death=death)
 
     def check(self) -> None:
         """Raise NodeDied if a child has ended."""
@@ -146,6 +145,12 @@ class Children:
     ) -> None:
         """End every child."""
         self.stop()
+
+
+def node_arguments(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the command line of a node with these parameters."""
+    given = [("-p", f"{key}:={_text(value)}") for key, value in parameters.items()]
+    return ["--ros-args", *(word for pair in given for word in pair)]
 
 
 def _text(value: Any) -> str:

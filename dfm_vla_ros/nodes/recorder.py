@@ -2,60 +2,175 @@
 
 from __future__ import annotations
 
-import importlib
+import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
 
-from dfm_vla_ros.bags.types import LATCHED, TOPICS
 from dfm_vla_ros.bags.writing import BagWriter
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
+from dfm_vla_ros.nodes.recorded_topics import (
+    ALWAYS_LATCHED,
+    LATE,
+    Rates,
+    missing,
+    needed,
+    profile,
+    usual_topics,
+)
 from dfm_vla_ros.nodes.run import run
+from dfm_vla_ros.nodes.watch import message_type
+from dfm_vla_ros.observing.cameras import TRANSPORTS
 
-PARAMETERS = (Parameter("folder", "", "of the bag; must not exist"),)
-
-DEPTH = 200
-"""Messages of a topic that may wait while the disk is slow."""
+PARAMETERS = (
+    Parameter("folder", "", "of the bag; must not exist"),
+    Parameter("topics", [""], "instead of what convert needs and the usual ones"),
+    Parameter("image_transport", "raw", "raw, or compressed: record image_raw/compressed"),
+    Parameter("duration", 0.0, "[s] then it ends; 0: when it is interrupted", (0.0, 86400.0)),
+    Parameter("report", False, "print rates, size and what is silent"),
+)
+LOOK_S, TICK_S = 0.5, 0.1
+SILENT_S = 2.0
+"""Silence of something that convert needs is reported from here on [s]."""
+LINES_S = 10.0
+"""Between two lines where there is no terminal [s]."""
 
 
 class Recorder(Node):
-    """Subscribes to every topic of ``bag.TOPICS`` without decoding."""
+    """Subscribes without decoding; follows how publishers offer their topics."""
 
     def __init__(self) -> None:
         """Open the bag and subscribe."""
         super().__init__("recorder")
-        folder = Path(declare(self, PARAMETERS)["folder"])
-        if not folder.name or folder.exists():
-            raise ParameterError(f"folder is {str(folder)!r}; name one that does not exist yet")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._bag = BagWriter(folder)
-        for topic, kind in TOPICS.items():
+        self._values = values = declare(self, PARAMETERS)
+        self.folder = Path(values["folder"])
+        if not self.folder.name or self.folder.exists():
+            raise ParameterError(
+                f"folder is {str(self.folder)!r}; name one that does not exist yet"
+            )
+        if values["image_transport"] not in TRANSPORTS:
+            raise ParameterError(
+                f"image_transport is {values['image_transport']!r}; give {', '.join(TRANSPORTS)}"
+            )
+        usual = usual_topics(values["image_transport"])
+        named = [topic for topic in values["topics"] if topic]
+        known = {**usual, **LATE}
+        start = {t: known[t] for t in named if t in known} if named else usual
+        self._waiting = {t: "" for t in named if t not in known} if named else dict(LATE)
+        self.needed = needed(list(start))
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self.bag = BagWriter(self.folder, {}, ())
+        self.rates = Rates()
+        self._subscriptions_of: dict[str, tuple[bool, bool, Subscription]] = {}
+        self._kinds: dict[str, str] = {}
+        self._early: list[tuple[str, bytes]] = []
+        self._began_s = self._printed_s = time.monotonic()
+        self._warned: list[str] = []
+        for topic, kind in start.items():
             self._record(topic, kind)
-        # A signal is noticed when a callback is due, even if nothing is published.
-        self.create_timer(0.1, lambda: None, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.bag.flush()
+        # Not the node's clock: a signal is noticed when a callback is due, even without /clock.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(TICK_S, self._tick, clock=steady)
+        self.create_timer(LOOK_S, self._look, clock=steady)
 
     def _record(self, topic: str, kind: str) -> None:
-        package, _, name = kind.split("/")
-        message = getattr(importlib.import_module(f"{package}.msg"), name)
-        latched = topic in LATCHED
-        profile = QoSProfile(
-            reliability=ReliabilityPolicy.RELIABLE,
-            durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
-            history=HistoryPolicy.KEEP_LAST,
-            depth=DEPTH,
+        """Add a topic to the bag and listen to it."""
+        try:
+            message_type(kind)
+        except (ImportError, AttributeError) as error:
+            self._say(f"{topic} is not recorded: there is no {kind}: {error}")
+            return
+        self.bag.add(self.resolve_topic_name(topic), kind, latched=topic in ALWAYS_LATCHED)
+        self._kinds[topic] = kind
+        self._listen(topic)
+
+    def _listen(self, topic: str) -> None:
+        """Subscribe, or subscribe anew if publishers offer less than is asked for."""
+        publishers = self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
+        before = self._subscriptions_of.get(topic)
+        wanted = profile(topic in ALWAYS_LATCHED, publishers)
+        asked = (wanted.reliability, wanted.durability)
+        if before is not None:
+            if not publishers or before[:2] == asked:
+                return
+            self.destroy_subscription(before[2])
+        subscription = self.create_subscription(
+            message_type(self._kinds[topic]), topic, self._writer(topic), wanted, raw=True
         )
+        self._subscriptions_of[topic] = (*asked, subscription)
+
+    def _writer(self, topic: str) -> Callable[[bytes], None]:
+        name = self.resolve_topic_name(topic)
 
         def write(serialized: bytes) -> None:
-            self._bag.write(topic, serialized, self.get_clock().now().nanoseconds)
+            self.rates.note(topic)
+            now_ns = self.get_clock().now().nanoseconds
+            if now_ns == 0:  # simulated time has not begun
+                self._early.append((name, serialized))
+                return
+            for early in self._early:
+                self.bag.write(*early, now_ns)
+            self._early.clear()
+            self.bag.write(name, serialized, now_ns)
 
-        self.create_subscription(message, topic, write, profile, raw=True)
+        return write
+
+    def _look(self) -> None:
+        """Take up topics that are published by now; follow how they are."""
+        if self._waiting:
+            there = {name: kinds[0] for name, kinds in self.get_topic_names_and_types()}
+            for topic, kind in list(self._waiting.items()):
+                name = self.resolve_topic_name(topic)
+                if name in there and self.count_publishers(name):
+                    del self._waiting[topic]
+                    self._record(topic, kind or there[name])
+        for topic in self._kinds:
+            self._listen(topic)
+
+    def _tick(self) -> None:
+        """Flush, report, end when it is time."""
+        now_s = time.monotonic()
+        self.bag.flush_if_due()
+        if self._values["report"]:
+            self._report(now_s)
+        if 0 < self._values["duration"] <= now_s - self._began_s:
+            signal.raise_signal(signal.SIGINT)
+
+    def _report(self, now_s: float) -> None:
+        silent = missing(self.needed, lambda topic: self.rates.silent_s(topic) <= SILENT_S)
+        for name in silent:
+            if name not in self._warned:
+                self._say(f"silent: {name}")
+        for name in self._warned:
+            if name not in silent:
+                self._say(f"heard: {name}")
+        self._warned = silent
+        period_s = 1.0 if sys.stdout.isatty() else LINES_S
+        if now_s - self._printed_s >= period_s:
+            self._printed_s = now_s
+            print(self._line(now_s), end="\r" if sys.stdout.isatty() else "\n", flush=True)
+
+    def _line(self, now_s: float) -> str:
+        heard = [topic for topic in self._kinds if self.rates.rate_hz(topic) >= 1.0]
+        rates = "  ".join(f"{topic} {self.rates.rate_hz(topic):.0f} Hz" for topic in heard)
+        return f"{now_s - self._began_s:7.1f} s  {self.bag.size_bytes / 1e6:8.1f} MB  {rates}"
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def unheard(self) -> list[str]:
+        """Return what convert needs and never came."""
+        return missing(self.needed, self.rates.heard)
 
     def close(self) -> None:
         """Finish the bag."""
-        self._bag.close()
+        self.bag.close()
 
 
 def main() -> int:
