@@ -8,6 +8,8 @@ from dfm_vla_ros.cli import build_parser
 from dfm_vla_ros.evaluation.options import loop_config
 from dfm_vla_ros.policy.defaults import MODE, MODES
 from dfm_vla_ros.robot.chunks import JoinMode
+from dfm_vla_ros.sim.options import setting
+from dfm_vla_ros.sim.setting import PLAIN_SETTING, Setting
 
 
 def test_that_every_mode_has_a_name() -> None:
@@ -44,3 +46,20 @@ def test_that_a_value_out_of_range_is_refused_with_its_range(
     with pytest.raises(SystemExit):
         build_parser().parse_args(["eval", argument, value])
     assert message in capsys.readouterr().err
+
+
+def test_that_the_conditions_reach_the_twin() -> None:
+    given = ["--variation", "wide", "--phrasing", "held_out", "--perturb", "light"]
+    parsed = build_parser().parse_args(["eval", *given, "--instruction-of", "pot_lift"])
+    assert setting(parsed) == Setting("wide", "held_out", "light", "pot_lift")
+    assert setting(build_parser().parse_args(["eval"])) == PLAIN_SETTING
+
+
+def test_that_demonstrations_cannot_have_held_out_sentences(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    collect = ["collect", "--task", "all", "--out", "x", "--phrasing"]
+    assert setting(build_parser().parse_args([*collect, "train"])).phrasing == "train"
+    with pytest.raises(SystemExit):
+        build_parser().parse_args([*collect, "held_out"])
+    assert "invalid choice: 'held_out'" in capsys.readouterr().err

@@ -13,6 +13,16 @@ def test_that_experts_prints_a_count_and_succeeds(capsys: pytest.CaptureFixture[
     assert "place_block: 2/2 (" in capsys.readouterr().out
 
 
+def test_that_experts_counts_the_styles_of_several_ways(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--modes", "several", "--variation", "layout"]
+    assert cli.main(["experts", "--task", "pot_lift", "--episodes", "3", *options]) == 0
+    last, counts = capsys.readouterr().out.splitlines()
+    assert last.startswith("pot_lift: 3/3")
+    assert sum(int(part.rpartition(": ")[2]) for part in counts.split(", ")) == 3
+
+
 def test_that_one_failed_expert_fails_the_command(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
