@@ -14,6 +14,9 @@ from dfm_vla_ros.data.format import ACTION, DATA, STATS, DatasetError, Info
 from dfm_vla_ros.data.index import Row
 from dfm_vla_ros.data.statistics import NAMES, Statistics, merge, of_numbers
 
+NOT_NUMBERS = ("string", "language")
+"""Kinds of columns that others' data sets may have."""
+
 
 def read_summary(folder: Path) -> tuple[dict[str, Statistics], int]:
     """Return ``meta/stats.json`` and of how many frames it is; ({}, 0) if it is absent.
@@ -49,7 +52,7 @@ def exact_statistics(folder: Path, info: Info, rows: Sequence[Row]) -> dict[str,
             parts = [part for part in parts if set(NAMES) <= set(part)]  # of others: maybe not
             if parts:
                 found[name] = merge(parts)
-        elif feature["dtype"] != "string":
+        elif len(feature["shape"]) == 1 and feature["dtype"] not in NOT_NUMBERS:
             parts = [tables.numbers(tables.read_table(path, [name]), name, path) for path in paths]
             values = np.concatenate(parts)[: info.frames]
             found[name] = of_numbers(values if values.ndim > 1 else values[:, None])

@@ -148,12 +148,10 @@ def numbers(table: pa.Table, name: str, path: Path) -> NDArray:
     if name not in table.column_names:
         raise DatasetError(f"{path} has no column {name}; restore it")
     column = table.column(name).combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0) if column.num_chunks else pa.array([], column.type.value_type)
-    if not hasattr(column, "flatten") or pa.types.is_primitive(column.type):
+    if pa.types.is_primitive(column.type):
         return column.to_numpy(zero_copy_only=False).copy()
     flat = column.flatten().to_numpy(zero_copy_only=False)
-    if len(column) and len(flat) % len(column):
+    if len(flat) % max(len(column), 1):
         raise DatasetError(f"{path}: the rows of {name} differ in length; restore it")
     return flat.reshape(len(column), -1).copy()
 
