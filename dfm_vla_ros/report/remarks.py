@@ -9,11 +9,17 @@ import numpy as np
 from dfm_vla_ros.report.cameras import Comparison
 from dfm_vla_ros.report.content import ReplayRun
 from dfm_vla_ros.report.figures import Figures
+from dfm_vla_ros.report.following import Following
 
 CLEARLY = 0.7
 """One difference is clearly less than another if it is below this share of it."""
-LARGE_OFFSET = {"rad": 0.03, "m": 0.003}
-"""A joint that rests so far from its command is worth a look [rad, m]."""
+MUCH_LESS = 0.3
+LARGE_OFFSET_RAD = 0.03
+"""A joint that rests so far from its command is worth a look [rad]."""
+LEAST_SHARE = 1.0
+"""A camera moves with an arm if so much of its change goes with it [grey levels]."""
+LEAST_RATIO = 0.75
+"""Of the opening measured to the one commanded, or the other way round."""
 LARGE_SHIFT = 0.03
 """A picture that lies so far from its reference, in parts of its size."""
 LEAST_CONTRAST = 2.0
@@ -25,11 +31,14 @@ SLOW = 3.0
 """A chunk that took so many times the median is mentioned."""
 
 
-def remarks(run: ReplayRun, figures: Figures, comparison: Comparison) -> tuple[str, ...]:
+def remarks(
+    run: ReplayRun, figures: Figures, comparison: Comparison, moving: Following
+) -> tuple[str, ...]:
     """Return what stands out: cameras, joint order, offsets, ranges, latency, gaps."""
-    found = [*run.problems, *_cameras(comparison)]
-    found += [*_order(run, figures), *_offsets(run, figures), *_ranges(run, figures)]
-    return (*found, *_latency(run), *_gaps(run))
+    found = [*run.problems, *_cameras(comparison), *_wrists(moving)]
+    # Where the order is wrong, offsets say nothing.
+    found += [*_order(run, figures)] or [*_offsets(run, figures)]
+    return (*found, *_ranges(run, figures), *_openings(run, figures), *_latency(run), *_gaps(run))
 
 
 def _cameras(comparison: Comparison) -> Iterator[str]:
@@ -63,45 +72,78 @@ def _cameras(comparison: Comparison) -> Iterator[str]:
             )
 
 
-def _order(run: ReplayRun, figures: Figures) -> Iterator[str]:
-    for joint, name in enumerate(run.joint_names):
-        row = figures.distance[joint]
-        if not np.isfinite(row[joint]):
+def _wrists(moving: Following) -> Iterator[str]:
+    for column, arm in enumerate(moving.arms):
+        shares = moving.change[:, column]
+        own = [row for row, name in enumerate(moving.cameras) if name.startswith(f"{arm}_")]
+        if not np.isfinite(shares).all() or not own:
             continue
-        nearest = int(np.nanargmin(row))
-        far = row[joint] > LARGE_OFFSET[run.units[joint]]
-        if nearest != joint and far and row[nearest] < CLEARLY * row[joint]:
+        most = int(np.argmax(shares))
+        if most not in own and shares[most] > max(LEAST_SHARE, shares[own].max() / CLEARLY):
             yield (
-                f"measured {name} follows the command of {run.joint_names[nearest]} "
-                f"({row[nearest]:.3f} {run.units[joint]} apart) rather than its own "
-                f"({row[joint]:.3f}): joints in the wrong order?"
+                f"{moving.cameras[most]} moves with the {arm} arm ({shares[most]:.1f} grey levels "
+                f"against {shares[own].max():.1f} of {moving.cameras[own[0]]}): cameras exchanged?"
             )
 
 
+def _order(run: ReplayRun, figures: Figures) -> Iterator[str]:
+    """Yield one sentence; grippers are left out, since what they hold keeps them off."""
+    found = []
+    for joint, name in enumerate(run.joint_names):
+        row = figures.distance[joint]
+        if run.units[joint] != "rad" or not np.isfinite(row[joint]):
+            continue
+        nearest = int(np.nanargmin(row))
+        if row[joint] > LARGE_OFFSET_RAD and row[nearest] < MUCH_LESS * row[joint]:
+            found.append(f"{name} that of {run.joint_names[nearest]}")
+    if found:
+        yield f"measured joints follow commands of others ({_some(found)}): wrong order?"
+
+
 def _offsets(run: ReplayRun, figures: Figures) -> Iterator[str]:
+    found = []
     for joint, name in enumerate(run.joint_names):
         median, low, high = figures.offset[joint]
-        bound = LARGE_OFFSET[run.units[joint]]
-        if abs(median) > bound and low * high > 0:
+        if run.units[joint] == "rad" and abs(median) > LARGE_OFFSET_RAD and low * high > 0:
+            found.append(f"{name} {median:+.3f} rad")
+    if found:
+        yield (
+            f"measured off their command nearly all the time: {_some(found)}: zero position or "
+            "calibration out of date?"
+        )
+
+
+def _openings(run: ReplayRun, figures: Figures) -> Iterator[str]:
+    for joint, name in enumerate(run.joint_names):
+        measured, commanded = figures.ranges[joint, :2, 1]
+        if run.units[joint] != "m" or not commanded > 0:
+            continue
+        if not LEAST_RATIO < measured / commanded < 1 / LEAST_RATIO:
             yield (
-                f"{name} is measured {median:+.3f} {run.units[joint]} from its command nearly "
-                "all the time: zero position or calibration out of date?"
+                f"{name} is measured open to {measured:.3f} m, commanded to {commanded:.3f} m: "
+                "another scale?"
             )
 
 
 def _ranges(run: ReplayRun, figures: Figures) -> Iterator[str]:
     if run.lower is None or run.upper is None:
         return
-    kinds = ("measured", "commanded", "predicted")
-    for joint, name in enumerate(run.joint_names):
-        lower, upper = run.lower[joint], run.upper[joint]
-        slack = BEYOND * (upper - lower)
-        for kind, (least, most) in zip(kinds, figures.ranges[joint], strict=True):
+    for at, kind in enumerate(("measured", "commanded", "predicted")):
+        found = []
+        for joint, name in enumerate(run.joint_names):
+            lower, upper = run.lower[joint], run.upper[joint]
+            least, most = figures.ranges[joint, at]
+            slack = BEYOND * (upper - lower)
             if least < lower - slack or most > upper + slack:
-                yield (
-                    f"{name} {kind} from {least:.3f} to {most:.3f} {run.units[joint]}, beyond its "
-                    f"limits {lower:.3f} to {upper:.3f}: another unit or scale?"
-                )
+                found.append(f"{name} {least:.3f} to {most:.3f} {run.units[joint]}")
+        if found:
+            yield f"{kind} beyond the limits: {_some(found)}: another unit or scale?"
+
+
+def _some(found: list[str]) -> str:
+    """Return the first three, and how many more there are."""
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more
 
 
 def _latency(run: ReplayRun) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from dfm_vla_ros.report.cameras import compare
 from dfm_vla_ros.report.content import ReplayRun, Report, ReportError
 from dfm_vla_ros.report.figures import figures_of
+from dfm_vla_ros.report.following import following
 from dfm_vla_ros.report.packing import Packer, script_json
 from dfm_vla_ros.report.pictures import Picture
 from dfm_vla_ros.report.remarks import remarks
@@ -84,7 +85,9 @@ def _replay(packer: Packer, run: ReplayRun) -> dict[str, Any]:
         target["image"] = packer.pack(Picture.of(reference.image))
     packed["figures"] = packer.pack(figures)
     packed["comparison"] = packer.pack(comparison)
-    packed["remarks"] = list(remarks(run, figures, comparison))
+    moving = following(run)
+    packed["following"] = packer.pack(moving)
+    packed["remarks"] = list(remarks(run, figures, comparison, moving))
     return packed
 
 

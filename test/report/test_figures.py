@@ -5,16 +5,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from report_synthetic import HORIZON, UNITS, broken, motion, run
+from report_synthetic import HORIZON, JOINTS, UNITS, broken, motion, run
 
 from dfm_vla_ros.report.cameras import compare
 from dfm_vla_ros.report.content import PredictedChunk, ReplayRun, ReportError
 from dfm_vla_ros.report.figures import figures_of
+from dfm_vla_ros.report.following import following
+from dfm_vla_ros.report.pictures import Picture
 from dfm_vla_ros.report.remarks import remarks
 
 
 def remarks_of(seen: ReplayRun) -> list[str]:
-    return list(remarks(seen, figures_of(seen), compare(seen.samples, seen.references)))
+    comparison = compare(seen.samples, seen.references)
+    return list(remarks(seen, figures_of(seen), comparison, following(seen)))
 
 
 @pytest.fixture(scope="module")
@@ -87,9 +90,9 @@ def test_that_nothing_stands_out_in_a_good_run_but_its_gap_and_its_refusal(
         ("swapped wrist cameras", ["left_wrist resembles the reference of right_wrist"]),
         ("BGR for RGB", ["third resembles its reference more with red and blue exchanged"]),
         ("camera moved", ["third lies -10% of its width and +6% of its height"]),
-        ("wrong joint order", ["measured left_joint1 follows the command of right_joint1"]),
-        ("stale calibration", ["left_joint3 is measured +0.08"]),
-        ("gripper scale off", ["left_gripper measured from", "beyond its limits 0.000 to 0.035"]),
+        ("wrong joint order", ["left_joint1 that of right_joint1", "and 9 more): wrong order?"]),
+        ("stale calibration", ["nearly all the time: left_joint3 +0.08"]),
+        ("gripper scale off", ["measured beyond the limits: left_gripper", "another scale?"]),
     ],
 )
 def test_that_each_fault_is_told_by_a_remark_of_its_own(
@@ -126,3 +129,51 @@ def test_that_recorded_actions_at_uneven_times_are_interpolated(good: ReplayRun)
     assert figures_of(thin).by_step[0] == pytest.approx(
         figures_of(good).by_step[0], rel=0.05, abs=1e-3
     )
+
+
+def moving_with(run_: ReplayRun, arms: dict[str, str]) -> ReplayRun:
+    """Return the run with wrist pictures that move as the first joint of an arm does."""
+    texture = np.random.default_rng(0).integers(0, 256, (48, 48, 3), dtype=np.uint8)
+    texture = np.kron(texture[::6, ::6], np.ones((12, 12, 1), dtype=np.uint8))
+    chunks = []
+    for chunk in run_.chunks:
+        joints = dict(zip(JOINTS, motion(np.array(chunk.time_s)), strict=True))
+        pictures = {
+            camera: Picture.of(np.roll(texture, round(200 * joints[f"{arm}_joint1"]), axis=0))
+            for camera, arm in arms.items()
+        }
+        chunks.append(replace(chunk, pictures=pictures))
+    return replace(run_, chunks=tuple(chunks))
+
+
+def test_that_a_wrist_camera_that_moves_with_the_other_arm_stands_out() -> None:
+    good = run(duration_s=12.0)
+    still = np.array([name.startswith("right") for name in JOINTS])
+    commanded = np.where(still, good.commanded[0], good.commanded)
+    good = replace(good, commanded=commanded, measured=commanded)
+    own = moving_with(good, {"left_wrist": "left", "third": "left"})
+    assert following(own).cameras == ("left_wrist",)
+    right = moving_with(good, {"left_wrist": "left", "right_wrist": "left"})
+    stuck = replace(right.chunks[0], pictures=right.chunks[0].pictures).pictures
+    chunks = [
+        replace(
+            c,
+            pictures={"left_wrist": c.pictures["left_wrist"], "right_wrist": stuck["right_wrist"]},
+        )
+        for c in right.chunks
+    ]
+    fine = replace(right, chunks=tuple(chunks))
+    assert np.isnan(following(fine).change[:, 1]).all(), "the right arm rests"
+    assert not any("moves with" in remark for remark in remarks_of(fine))
+    chunks = [
+        replace(
+            c,
+            pictures={
+                "left_wrist": c.pictures["right_wrist"],
+                "right_wrist": c.pictures["left_wrist"],
+            },
+        )
+        for c in chunks
+    ]
+    exchanged = remarks_of(replace(right, chunks=tuple(chunks)))
+    assert any(r.startswith("right_wrist moves with the left arm") for r in exchanged)

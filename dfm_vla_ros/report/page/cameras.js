@@ -37,7 +37,16 @@ function cameraSection(run) {
   return section(`Cameras: ${run.name}`,
     table(head.filter((name) => name !== null), rows, `Pictures of ${run.name} against references`),
     references.length ? note(`Mean difference of the pictures, 0 to 255; the nearest of a row should be the camera's own, not exchanged. References: ${origins.join(", ") || "not named"}.`)
-      : note("No reference pictures were given, so these are not compared with anything."));
+      : note("No reference pictures were given, so these are not compared with anything."), followingTable(run));
+}
+
+// Which arm each wrist camera moves with.
+function followingTable(run) {
+  const { cameras, arms, change } = run.following;
+  if (!cameras.length) return null;
+  return el("div", {}, table(["Camera", ...arms.map((arm) => `moves with the ${arm} arm`)],
+    cameras.map((camera, r) => [camera, ...arms.map((arm, c) => text(change.at(r, c), 2))]), `Arms that the wrist cameras of ${run.name} move with`),
+  note("Change of the picture that goes with the arm's motion, in grey levels; a wrist camera should move with its own arm. –: the arm did not move."));
 }
 
 function worstSection(run, cursor) {
