@@ -40,6 +40,7 @@ def train(config: TrainConfig, evaluate: Evaluate | None = None, overwrite: bool
     Trainer(config, trainable, folder, accelerator, evaluate).run()
     if accelerator.is_main_process:
         folder.release()
+    accelerator.end_training()
     return folder.checkpoint
 
 

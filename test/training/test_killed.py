@@ -41,7 +41,7 @@ def test_that_a_run_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
     write(tmp_path / "demos", count=8)
     config = small_run(
         tmp_path,
-        steps=400,
+        steps=240,
         save_every=7,
         log_every=3,
         batch=4,

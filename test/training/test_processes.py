@@ -22,7 +22,7 @@ def launch(config: TrainConfig, processes: int) -> None:
     file.write_text(as_yaml(config))
     arguments = ["train", "--config", str(file), "--processes", str(processes)]
     command = [sys.executable, "-m", "dfm_vla_ros.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=150)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -31,6 +31,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("objective", "changes"),
     [
@@ -72,6 +73,7 @@ def test_that_two_processes_equal_one_with_twice_the_batch(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_that_a_run_of_two_processes_goes_on_with_one(tmp_path: Path) -> None:
     write(tmp_path / "demos")
     config = small_run(
