@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
@@ -52,10 +52,6 @@ class Decoder:
     def decode(self, data: bytes | memoryview, kind: str) -> Any:
         """Return the message; raises whatever the bytes deserve."""
         return self._store.deserialize_cdr(data, kind)
-
-    def decoder(self, kind: str) -> Callable[[bytes | memoryview], Any]:
-        """Return ``decode`` for one type."""
-        return lambda data: self._store.deserialize_cdr(data, kind)
 
 
 def _definitions(channel: Channel) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class BagEpisodes:
         return "" if self._goal is not None else " while a goal ran: try --split whole"
 
     def _new_part(self) -> Part:
-        return Part(self._bag.path.name, self._folder)
+        return Part(self._bag.path.resolve().name, self._folder)
 
     def __iter__(self) -> Iterator[Cut]:
         """Yield each part when it ends.

@@ -53,7 +53,10 @@ class Splitter(ABC):
 
 
 class ByGoals(Splitter):
-    """A goal of the policy node, by the id in its status and in its chunks."""
+    """A goal of the policy node, by the id in its status and in its chunks.
+
+    Another sentence, or a reset of the task, within a goal begins another episode.
+    """
 
     name = "goals"
 
@@ -61,14 +64,24 @@ class ByGoals(Splitter):
         """No goal runs."""
         super().__init__()
         self._id, self._instruction = "", ""
+        self._episode = EpisodeWatch()
 
     def take(self, step: Step) -> bool:
-        """See ``Splitter``; another sentence within a goal is another episode."""
+        """See ``Splitter``."""
+        if step.name == TASK_STATUS:
+            return self._reset(step.value)
         if step.name == POLICY_STATUS:
             return self._change(step.value.goal_id, step.value.instruction)
         if step.name == CHUNKS and not step.value.hold:
             return self._change(step.value.goal_id, step.value.instruction)
         return False
+
+    def _reset(self, status: Any) -> bool:
+        new = self._episode.is_new(status.task, status.seed, status.elapsed)
+        if not new or self.goal is None:
+            return False
+        self._begin(self._instruction)
+        return True
 
     def _change(self, goal_id: str, instruction: str) -> bool:
         if (goal_id, instruction) == (self._id, self._instruction):

@@ -92,8 +92,12 @@ def run(options: argparse.Namespace) -> int:
         options.out, options.storage, _topics(options), settings, say=_say
     ) as converter:
         accounts = [converter.convert(path) for path in options.bags]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
-    print(f"{table(accounts)}\n{time.monotonic() - began:.1f} s, peak memory {peak:.0f} MB")
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(
+        f"{table(accounts)}\n{time.monotonic() - began:.1f} s, of a processor "
+        f"{used.ru_utime + used.ru_stime:.1f} s, peak memory "
+        f"{used.ru_maxrss * 1024 / MEGABYTE:.0f} MB"
+    )
     good = all(a.added + a.known and not a.refused for a in accounts)
     return 0 if good else 1
 

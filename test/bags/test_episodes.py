@@ -12,8 +12,19 @@ import pytest
 from dfm_vla_ros.bags.episodes import BagEpisodes, Cut, EpisodeSettings
 from dfm_vla_ros.bags.faults import BagError
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.synthetic import LAG_S, Recorded, Run, motion, picture, write_messages
+from dfm_vla_ros.bags.synthetic import (
+    LAG_S,
+    START_NS,
+    Recorded,
+    Run,
+    make,
+    motion,
+    picture,
+    sorted_merge,
+    write_messages,
+)
 from dfm_vla_ros.bags.topics import TopicChoice, find_topics
+from dfm_vla_ros.bags.types import typestore
 from dfm_vla_ros.observing.settings import ObserverSettings
 from dfm_vla_ros.robot.joints import CAMERAS
 
@@ -278,6 +289,80 @@ def test_that_cameras_of_other_rates_give_frames_at_the_control_rate(
     assert made.gaps == []
     (cut,) = made.cuts
     assert 58 <= cut.frames <= 60
+
+
+def test_that_a_reset_or_another_sentence_within_a_goal_begins_another_episode(
+    tmp_path: Path,
+) -> None:
+    def changed() -> Iterable[Recorded]:
+        for name, kind, received_ns, message in RUN.messages():
+            at_s = (received_ns - START_NS) * 1e-9
+            if name == "/task_status" and at_s > 3.0:
+                message.seed, message.elapsed = 7, message.elapsed - 3.0
+            if name == "/policy_node/status" and at_s > 5.0 and message.goal_id:
+                message.instruction = "take it back"
+            yield name, kind, received_ns, message
+
+    made = Made(tmp_path, changed())
+    assert [cut.episode.seed for cut in made.cuts] == [0, 7, 7]
+    assert [cut.instruction for cut in made.cuts][1:] == [
+        "place the block on the plate",
+        "take it back",
+    ]
+
+
+def test_that_goals_are_known_by_their_chunks_alone(tmp_path: Path) -> None:
+    store = typestore()
+
+    def spoken() -> Iterable[Recorded]:
+        for name, kind, received_ns, message in RUN.messages():
+            if name != "/policy_node/status":
+                yield name, kind, received_ns, message
+            elif message.goal_id:
+                stamp_ns = received_ns - 1_000_000
+                chunk = make(store, "dfm_vla_ros/msg/ActionChunk", stamp_ns)
+                chunk.goal_id, chunk.instruction = message.goal_id, "take it"
+                yield "/action_chunk", "dfm_vla_ros/msg/ActionChunk", received_ns, chunk
+
+    (cut,) = Made(tmp_path, spoken()).cuts
+    assert cut.instruction == "take it"
+    assert cut.frames == pytest.approx(70, abs=1), "to the end: nobody says when it ended"
+
+
+def test_that_the_joint_states_of_two_drivers_are_one_robot(tmp_path: Path) -> None:
+    store, kind = typestore(), "sensor_msgs/msg/JointState"
+    names = [*(f"joint{i}" for i in range(1, 7)), "gripper"]
+
+    def driven() -> Iterable[Recorded]:
+        for name, _, received_ns, message in RUN.messages():
+            if name != "/joint_states":
+                yield name, _, received_ns, message
+                continue
+            for number, arm in enumerate(("left", "right")):
+                own = make(store, kind)
+                own.header, own.name = message.header, names
+                half = slice(7 * number, 7 * number + 7)
+                own.position, own.velocity = message.position[half], message.velocity[half]
+                yield f"/{arm}_arm/joint_states", kind, received_ns, own
+
+    driver = {"arm_joint_names": names, "gripper_scale": 1.0}
+    plain = Made(tmp_path / "plain", RUN.messages())
+    made = Made(tmp_path / "driven", driven(), TopicChoice(joint_states=driver))
+    np.testing.assert_allclose(
+        made.cuts[0].episode.positions, plain.cuts[0].episode.positions, atol=1e-9
+    )
+
+
+def test_that_cameras_may_come_each_in_its_own_way(tmp_path: Path) -> None:
+    packed = Run(seconds=8.0, episode_s=8.0, side_px=16, packed=True).messages()
+    left = (m for m in packed if "left_wrist" in m[0])
+    others = (m for m in RUN.messages() if "left_wrist" not in m[0])
+    mixed = sorted_merge([left, others])
+    plain, made = Made(tmp_path / "plain", RUN.messages()), Made(tmp_path / "mixed", mixed)
+    for camera in CAMERAS:
+        np.testing.assert_array_equal(
+            made.cuts[0].episode.images[camera], plain.cuts[0].episode.images[camera]
+        )
 
 
 def test_that_a_camera_slower_than_the_control_rate_makes_no_episode(tmp_path: Path) -> None:

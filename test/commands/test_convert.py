@@ -121,6 +121,17 @@ def test_that_another_rate_is_refused_by_a_data_set_that_has_one(
     assert "frames per second 10, not 20" in capsys.readouterr().err
 
 
+def test_that_a_bag_without_frames_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    idle = write_messages(tmp_path / "idle", Run(seconds=0.9, side_px=16).messages())
+    assert main(command(idle, tmp_path / "data")[3:]) == 1
+    said = capsys.readouterr().out
+    assert "idle holds no frame: no usable image of /third_camera/image_raw came while a goal" in (
+        said
+    )
+
+
 class Killed(BaseException):
     """Stands for a process that ends."""
 
