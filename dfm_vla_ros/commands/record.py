@@ -10,6 +10,7 @@ Exit status 0: the bag is finished, and everything that convert needs was heard.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,8 @@ def _arguments(options: argparse.Namespace) -> list[str]:
 
 def _summarise(recorder: Recorder) -> int:
     """Print what was recorded; 1 if something is missing."""
+    if sys.stdout.isatty():
+        print()  # after the line that shows the rates
     counts = recorder.bag.counts
     width = max(map(len, counts), default=0)
     for topic, count in sorted(counts.items()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -37,6 +38,8 @@ PARAMETERS = (
 LOOK_S, TICK_S = 0.5, 0.1
 SILENT_S = 2.0
 """Silence of something that convert needs is reported from here on [s]."""
+CLEAR = "\r\x1b[K"
+"""Clears the line of a terminal."""
 LINES_S = 10.0
 """Between two lines where there is no terminal [s]."""
 
@@ -151,10 +154,14 @@ class Recorder(Node):
             if name not in silent:
                 self._say(f"heard: {name}")
         self._warned = silent
-        period_s = 1.0 if sys.stdout.isatty() else LINES_S
-        if now_s - self._printed_s >= period_s:
-            self._printed_s = now_s
-            print(self._line(now_s), end="\r" if sys.stdout.isatty() else "\n", flush=True)
+        terminal = sys.stdout.isatty()
+        if now_s - self._printed_s < (1.0 if terminal else LINES_S):
+            return
+        self._printed_s = now_s
+        line = self._line(now_s)
+        if terminal:
+            line = line[: shutil.get_terminal_size().columns - 1]
+        print(f"{CLEAR if terminal else ''}{line}", end="" if terminal else "\n", flush=True)
 
     def _line(self, now_s: float) -> str:
         heard = [topic for topic in self._kinds if self.rates.rate_hz(topic) >= 1.0]
@@ -162,7 +169,7 @@ class Recorder(Node):
         return f"{now_s - self._began_s:7.1f} s  {self.bag.size_bytes / 1e6:8.1f} MB  {rates}"
 
     def _say(self, text: str) -> None:
-        print(text, flush=True)
+        print(f"{CLEAR if sys.stdout.isatty() else ''}{text}", flush=True)
 
     def unheard(self) -> list[str]:
         """Return what convert needs and never came."""
