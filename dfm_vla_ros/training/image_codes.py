@@ -65,29 +65,30 @@ class Encoder:
 
     def episode(self, source: Source) -> Codes:
         """Return (T, 1 + variants, V, G * G) of one episode."""
-        names = [
-            f"{self._cameras} {version_name(self._augmentation, self._seed, version)}"
-            for version in range(self._augmentation.variants + 1)
-        ]
-        kept = [self._cache.get(source.key, name) for name in names]
-        if any(codes is None for codes in kept):
-            episode = source.read(images=True)
-            for version, name in enumerate(names):
-                if kept[version] is None:
-                    kept[version] = self._encode(episode, source.key, version)
-                    self._cache.put(source.key, name, kept[version])
-        return np.stack(kept, axis=1)
+        versions = range(self._augmentation.variants + 1)
+        names = [version_name(self._augmentation, self._seed, version) for version in versions]
+        kept = {
+            (version, camera): self._cache.get(source.key, f"{camera} {names[version]}")
+            for version in versions
+            for camera in self._cameras
+        }
+        missing = [which for which, codes in kept.items() if codes is None]
+        images = source.read(images=True).images if missing else {}
+        for version, camera in missing:
+            codes = self._encode(images[camera], source.key, version, camera)
+            self._cache.put(source.key, f"{camera} {names[version]}", codes)
+            kept[version, camera] = codes
+        return np.stack(
+            [np.stack([kept[version, c] for c in self._cameras], axis=1) for version in versions],
+            axis=1,
+        )
 
-    def _encode(self, episode: Episode, key: str, version: int) -> Codes:
-        """Return (T, V, G * G)."""
-        views = []
-        for camera in self._cameras:
-            images = resized(episode.images[camera], self._tokenizer.config.image_size)
-            if version:
-                given = (self._seed, key, camera, version)
-                images = changed(images, self._augmentation, *given)
-            views.append(self._tokenizer.encode(torch.from_numpy(images)))
-        return torch.stack(views, dim=1).to(torch.int16).numpy()
+    def _encode(self, images: NDArray[np.uint8], key: str, version: int, camera: str) -> Codes:
+        """Return (T, G * G)."""
+        images = resized(images, self._tokenizer.config.image_size)
+        if version:
+            images = changed(images, self._augmentation, self._seed, key, camera, version)
+        return self._tokenizer.encode(torch.from_numpy(images)).to(torch.int16).numpy()
 
 
 def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

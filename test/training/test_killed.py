@@ -41,7 +41,7 @@ def test_that_a_run_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
     write(tmp_path / "demos", count=8)
     config = small_run(
         tmp_path,
-        steps=240,
+        steps=300,
         save_every=7,
         log_every=3,
         batch=4,
@@ -56,7 +56,7 @@ def test_that_a_run_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
     while killed < KILLS:
         child = begin(config)
         # Some die while the image tokenizer is trained, most while steps are taken and saved.
-        time.sleep(moments.uniform(0.02, 0.25) * duration_s)
+        time.sleep(moments.uniform(0.01, 0.13) * duration_s)
         os.kill(child, signal.SIGKILL)
         killed += os.waitpid(child, 0)[1] == signal.SIGKILL
         metrics = tmp_path / "run" / "metrics.csv"

@@ -1,0 +1,94 @@
+"""Image codes of data sets, encoded once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from demonstrations import small_run, write
+
+from dfm_vla_ros.data.dataset import open_datasets
+from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
+from dfm_vla_ros.robot.joints import CAMERAS
+from dfm_vla_ros.training.config import AugmentationConfig
+from dfm_vla_ros.training.frames import Source, list_sources
+from dfm_vla_ros.training.image_codes import Encoder, open_cache, resized, tokenizer_hash
+
+
+@pytest.fixture
+def tokenizer() -> FsqTokenizer:
+    torch.manual_seed(0)
+    return FsqTokenizer(FsqConfig(image_size=32, hidden=8)).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> list[Source]:
+    return list_sources(open_datasets([write(tmp_path / "demos", 3, 6)]), 0)
+
+
+def encoder(
+    tmp_path: Path, tokenizer: FsqTokenizer, cameras: tuple[str, ...] = CAMERAS, variants: int = 2
+) -> Encoder:
+    cache = open_cache(small_run(tmp_path), tokenizer)
+    return Encoder(tokenizer, cameras, cache, AugmentationConfig(variants=variants), seed=0)
+
+
+def test_that_codes_are_those_of_the_images_clean_first(
+    tmp_path: Path, tokenizer: FsqTokenizer, sources: list[Source]
+) -> None:
+    codes = encoder(tmp_path, tokenizer).all(sources)
+    assert codes.shape == (18, 3, 3, 16)
+    images = sources[1].read(images=True).images[CAMERAS[2]]
+    expected = tokenizer.encode(torch.from_numpy(images)).numpy()
+    assert np.array_equal(codes[6:12, 0, 2], expected)
+    assert not np.array_equal(codes[:, 1], codes[:, 0])
+    assert not np.array_equal(codes[:, 1], codes[:, 2])
+
+
+def test_that_nothing_is_encoded_twice(
+    tmp_path: Path, tokenizer: FsqTokenizer, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = encoder(tmp_path, tokenizer).all(sources)
+    seen = []
+    original = FsqTokenizer.encode
+
+    def counting(self: FsqTokenizer, images: torch.Tensor) -> torch.Tensor:
+        seen.append(len(images))
+        return original(self, images)
+
+    monkeypatch.setattr(FsqTokenizer, "encode", counting)
+    assert np.array_equal(encoder(tmp_path, tokenizer).all(sources), first)
+    assert encoder(tmp_path, tokenizer, CAMERAS[:1]).all(sources).shape == (18, 3, 1, 16)
+    assert not seen
+    encoder(tmp_path, tokenizer, variants=3).all(sources)
+    assert len(seen) == 9, "the new version of three cameras in three episodes"
+
+
+def test_that_another_tokenizer_has_codes_of_its_own(
+    tmp_path: Path, tokenizer: FsqTokenizer, sources: list[Source]
+) -> None:
+    before = tokenizer_hash(tokenizer)
+    first = encoder(tmp_path, tokenizer).all(sources)
+    with torch.no_grad():
+        next(tokenizer.parameters()).mul_(-3)
+    assert tokenizer_hash(tokenizer) != before
+    assert not np.array_equal(encoder(tmp_path, tokenizer).all(sources), first)
+
+
+def test_that_large_images_are_seen_as_the_policy_sees_them() -> None:
+    images = np.zeros((2, 48, 64, 3), dtype=np.uint8)
+    images[:, :, 8:56] = 200  # the centre square
+    assert (resized(images, 24) == 200).all()
+
+
+def test_that_data_sets_of_different_kinds_are_refused_by_name(tmp_path: Path) -> None:
+    from dfm_vla_ros.training.schema import ConfigError
+
+    folders = [write(tmp_path / name, 1, 6) for name in ("a", "b")]
+    first, second = open_datasets(folders)
+    slower = replace(second.info, spec=replace(second.info.spec, period_s=0.2))
+    with pytest.raises(ConfigError, match=r"differ in period_s: .*a: 0\.1; .*b: 0\.2"):
+        list_sources([first, replace(second, info=slower)], 0)
