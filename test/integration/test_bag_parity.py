@@ -120,6 +120,8 @@ def live_frames(path: Path, domain: int, transport: str) -> Live:
     with Bag(path) as bag:
         topics = find_topics(bag, TopicChoice(), ObserverSettings())
         for step in Playback(bag, topics):
+            # Both count seconds from one moment: of another the last bit would differ.
+            live.time.from_nanoseconds(step.stamp_ns)
             if step.name == CLOCK or step.name not in live.watch.topics:
                 continue
             kind = kinds[f"/{step.name}"]
