@@ -95,6 +95,11 @@ def _check(config: TrainConfig, checkpoint: UnifiedCheckpoint) -> None:
             "actions: set replicas=1",
         ),
         (
+            checkpoint.action.kind != "fast" or _without_order(config),
+            "tokens of kind fast have no order: set smoothing_bins=0, decoder.target=argmax and, "
+            "for embed, path.kind=mixture",
+        ),
+        (
             config.precision == "bf16" or _is_fp32(checkpoint),
             "precision is fp32, but the frozen weights are not: set unified.frozen=fp32",
         ),
@@ -105,6 +110,12 @@ def _check(config: TrainConfig, checkpoint: UnifiedCheckpoint) -> None:
     ):
         if not good:
             raise ConfigError(message)
+
+
+def _without_order(config: TrainConfig) -> bool:
+    """Return whether nothing in ``config`` relies on neighbouring tokens being alike."""
+    path = config.objective != "embed" or config.path.kind == "mixture"
+    return path and config.smoothing_bins == 0 and config.decoder.target != "median"
 
 
 def _is_fp32(checkpoint: UnifiedCheckpoint) -> bool:
