@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dfm_vla_ros.bags.cut import Cut, EpisodeSettings
 from dfm_vla_ros.bags.faults import BagError
 from dfm_vla_ros.bags.frames import Gap, Grid
 from dfm_vla_ros.bags.observations import CLOCK, Playback, Step
@@ -16,58 +16,11 @@ from dfm_vla_ros.bags.reading import Bag
 from dfm_vla_ros.bags.splitting import make_splitter
 from dfm_vla_ros.bags.topics import Topics
 from dfm_vla_ros.bags.types import TASK_STATUS
-from dfm_vla_ros.data.episodes import Episode
 from dfm_vla_ros.observing.settings import COMMANDED, TRIGGER
 
 JUMPED = "the clock jumped"
 KEPT_COMMANDS = 200
 """Commands from before a part that its first label may lie between."""
-
-
-@dataclass(frozen=True)
-class EpisodeSettings:
-    """How episodes are cut.
-
-    Attributes:
-        period_s: control period of the data set [s].
-        split: one of ``splitting.SPLITS``.
-        instruction: instead of what the bag says.
-        task: name of the task; empty: as the bag says, or made of the instruction.
-        shortest_s: shorter parts are left out [s].
-        success: of episodes of which nothing tells.
-    """
-
-    period_s: float = 0.1
-    split: str = "auto"
-    instruction: str = ""
-    task: str = ""
-    shortest_s: float = 1.0
-    success: bool = False
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A part of a bag that ended.
-
-    Attributes:
-        key: of the episode in the data set.
-        from_ns: receipt of the first frame [ns].
-        to_ns: of the last [ns].
-        frames: how many.
-        instruction: what was said.
-        success: whether the task was done; None if nothing tells.
-        episode: the frames, valid until the next cut; None if they are known or left out.
-        why: why there is no episode; empty if there is, or if it is known.
-    """
-
-    key: str
-    from_ns: int
-    to_ns: int
-    frames: int
-    instruction: str
-    success: bool | None
-    episode: Episode | None = None
-    why: str = ""
 
 
 class BagEpisodes:
@@ -120,7 +73,7 @@ class BagEpisodes:
         """Return why there is no frame at all."""
         if not self._looks:
             return f"no usable image of {self._trigger} came{self._while_running()}"
-        return self._why or "no source was whole at any image of the third view"
+        return self.gaps[-1].why if self.gaps else "no source was whole at any image"
 
     def _while_running(self) -> str:
         return "" if self._goal is not None else " while a goal ran: try --split whole"

@@ -17,7 +17,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.bags.conversion import Converter
-from dfm_vla_ros.bags.episodes import EpisodeSettings
+from dfm_vla_ros.bags.cut import EpisodeSettings
 from dfm_vla_ros.bags.reading import Bag
 from dfm_vla_ros.bags.synthetic import Run
 from dfm_vla_ros.bags.types import LATCHED, typestore
