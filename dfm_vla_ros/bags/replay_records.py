@@ -133,13 +133,15 @@ def read_recording(bag: Bag, topics: dict[str, str]) -> Recording:
     refusals = _Refusals()
     for message in bag.messages(set(names)):
         relative = names[message.topic]
-        recording.rates.take(relative, _stamp_ns(message.value, message.received_ns))
+        stamp_ns = _stamp_ns(message.value, message.received_ns)
+        if stamp_ns > 0:  # 0: said before simulated time began
+            recording.rates.take(relative, stamp_ns)
         if relative == CHUNKS:
             _take_chunk(recording, message.value)
         elif relative in recording.joints:
             recording.joints[relative].take(message.value)
         elif relative == TASK_STATUS:
-            recording.tasks.append((_stamp_ns(message.value, message.received_ns), message.value))
+            recording.tasks.append((stamp_ns, message.value))
         elif relative == EXECUTOR_STATUS:
             refusals.take(recording.chunks, message.value)
     return recording

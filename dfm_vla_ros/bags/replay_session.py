@@ -39,6 +39,8 @@ WANTED = (
     *(f"{camera}_camera/{way.suffix}" for camera in CAMERAS for way in TRANSPORTS.values()),
 )
 """Topics that a replay reads."""
+CHUNKS_A_PROCESS = 30
+"""Fewer are answered sooner than another process has loaded the policy."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def _run(checkpoint: Path, request: Request, recording: Recording) -> Run:
     decoding = decodings.pop() if len(decodings) == 1 else ""
     codec = load_action_tokenizer(checkpoint)
     job = Job(request.bag, recording.topics, checkpoint, decoding, tuple(records))
-    processes = max(1, min(request.processes, len(records)))
+    processes = max(1, min(request.processes, len(records) // CHUNKS_A_PROCESS))
     found = sorted(
         replay(job, processes, _codec_of(records, codec, request)),
         key=lambda answer: answer.number,
