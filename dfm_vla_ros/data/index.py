@@ -49,7 +49,7 @@ class Row:
         seed: of the layout.
         success: whether the task was done.
         first: number of its first frame in the data set.
-        data: where its numbers are (``start`` counts within the file).
+        data: the file of its numbers, in which it is found by ``number``.
         videos: feature of a camera -> where its images are.
         statistics: feature -> statistics; not read back by :func:`read_rows`.
         style: how it was done, where there are several ways.

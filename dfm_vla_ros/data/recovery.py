@@ -15,6 +15,20 @@ from dfm_vla_ros.data.index import ROWS_PER_FILE, Row, episodes_file
 PATTERNS = ("data/chunk-*/*", "videos/*/chunk-*/*", "meta/episodes/chunk-*/*")
 
 
+def check_empty(folder: Path) -> None:
+    """Check that a folder without a commit record is no data set that lost it.
+
+    Raises:
+        DatasetError: it has files of one.
+    """
+    for pattern in PATTERNS:
+        for path in folder.glob(pattern):
+            raise DatasetError(
+                f"{folder} has {path.relative_to(folder)} but no meta/info.json; restore that, or "
+                "write to another folder"
+            )
+
+
 def recover(folder: Path, rows: Sequence[Row]) -> None:
     """Remove files and rows that belong to no committed episode.
 

@@ -38,7 +38,7 @@ from dfm_vla_ros.data.index import (
     row_table,
 )
 from dfm_vla_ros.data.lock import lock
-from dfm_vla_ros.data.recovery import committed, recover
+from dfm_vla_ros.data.recovery import check_empty, committed, recover
 from dfm_vla_ros.data.statistics import Statistics
 from dfm_vla_ros.data.summary import read_summary, write_summary
 
@@ -92,6 +92,7 @@ class DatasetWriter:
     def _open(self, spec: DatasetSpec, storage: str, limits_mb: tuple[int, int]) -> None:
         remove_partials(self.folder)
         if not (self.folder / INFO).exists():
+            check_empty(self.folder)
             content = new_info(spec, storage, uuid.uuid4().hex, limits_mb)
             replace_json(self.folder / INFO, content)
         self._info = read_info(self.folder)
@@ -158,19 +159,22 @@ class DatasetWriter:
         if key in self._keys:
             raise DatasetError(f"{self.folder} has an episode {key} already; choose another key")
         check_episode(episode, self._info, key)
-        sentences = self._sentences
-        if episode.instruction not in sentences:
-            sentences = [*sentences, episode.instruction]
+        sentences = self._with_sentence(episode.instruction)
         row = self._write_episode(episode, key, sentences.index(episode.instruction))
-        if sentences is not self._sentences:
-            table = tables.task_table(sentences)
-            replace_file(
-                self.folder / TASKS, lambda path: tables.write_frames(path, table, [len(table)])
-            )
         self._write_row(row)
         self._commit(row, sentences)
         if self._info.frames >= GROWTH * self._statistics_frames:
             self._write_statistics()
+
+    def _with_sentence(self, sentence: str) -> list[str]:
+        """Return the sentences and this one, after it is in ``meta/tasks.parquet``."""
+        if sentence in self._sentences:
+            return self._sentences
+        sentences = [*self._sentences, sentence]
+        table = tables.task_table(sentences)
+        path = self.folder / TASKS
+        replace_file(path, lambda partial: tables.write_frames(partial, table, [len(table)]))
+        return sentences
 
     def _commit(self, row: Row, sentences: list[str]) -> None:
         content = self._info.content | {

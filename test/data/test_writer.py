@@ -212,6 +212,15 @@ def test_that_an_episode_that_does_not_fit_is_refused_and_harms_nothing(tmp_path
     assert Dataset.open(tmp_path).keys == ("first", "second")
 
 
+def test_that_a_data_set_that_lost_its_record_is_left_alone(tmp_path: Path) -> None:
+    write_set(tmp_path, [make_episode()])
+    (tmp_path / "meta/info.json").unlink()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(DatasetError, match=r"but no meta/info\.json; restore that, or write"):
+        DatasetWriter(tmp_path, SPEC)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_that_a_data_set_of_another_kind_is_not_continued(tmp_path: Path) -> None:
     write_set(tmp_path, [make_episode()])
     others = {
