@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from dfm_vla_ros.sim.errors import UnknownSetting
 
-# Not at the top: commands that never simulate list these presets, and mujoco loads slowly.
 if TYPE_CHECKING:
     from dfm_vla_ros.sim.twin import Twin
 
+Point = NDArray[np.float64]
 Images = dict[str, NDArray[np.uint8]]
 
 NOISE_LEVELS = 20.0
@@ -22,6 +22,7 @@ CAMERA_OFFSET_M, CAMERA_TURN_RAD = 0.05, 0.07
 FREEZE_S = 1.0
 PUSH_S, PUSH_LASTS_S, PUSH_M = (0.8, 1.6), 0.2, 0.04
 """When a push begins, before an object is taken; how long it lasts; how far it moves things."""
+PUSH_TRIES = 100
 OBJECT_GAP_M, POT_GAP_M = 0.12, 0.18
 """Least distance of a distractor's middle from that of an object or of the pot."""
 
@@ -113,10 +114,11 @@ class Light(Perturbation):
 
 
 class Distractors(Perturbation):
-    """Objects of the other tasks lie on the table: one or two that the sentence does not mean."""
+    """Objects of the other tasks lie on the table: which the sentence does not mean."""
 
     def begin(self, twin: Twin, rng: np.random.Generator) -> None:
         """Lay them beside the task's objects."""
+        # mujoco loads slowly, and commands that never simulate list the presets.
         from dfm_vla_ros.sim.objects import BLOCK_SIDE_M, VEGETABLE_RADIUS_M, VEGETABLES
 
         scene = twin.scene
@@ -148,16 +150,8 @@ class Pushed(Perturbation):
     def begin(self, twin: Twin, rng: np.random.Generator) -> None:
         """Draw when and where to."""
         self._start_s = rng.uniform(*PUSH_S)
-        at = twin.scene.placed(twin.task.grasped)[:2]
-        pot = twin.task.grasped == "pot"
-        low, high = ((0.25, -0.06), (0.35, 0.06)) if pot else ((0.25, 0.12), (0.43, 0.36))
-        while True:
-            angle = rng.uniform(-np.pi, np.pi)
-            self._shift = PUSH_M * np.array([np.cos(angle), np.sin(angle)])
-            end = at + self._shift
-            inside = end if pot else np.array([end[0], abs(end[1])])
-            if ((inside > low) & (inside < high)).all():
-                return
+        name = twin.task.grasped
+        self._shift = PUSH_M * _push_direction(rng, twin.scene.placed(name)[:2], name == "pot")
 
     def step(self, twin: Twin) -> None:
         """Push a little, unless a hand has it."""
@@ -165,6 +159,22 @@ class Pushed(Perturbation):
         if not 0 <= twin.time_s - self._start_s < PUSH_LASTS_S or twin.scene.held_by(name):
             return
         twin.scene.shift(name, self._shift * twin.timestep_s / PUSH_LASTS_S)
+
+
+def _push_direction(rng: np.random.Generator, at: Point, pot: bool) -> Point:
+    """Return a unit vector (2,) that leaves an object at ``at`` (2,) where hands reach it."""
+    side = 0.0 if pot else np.copysign(1.0, at[1])
+    low, high = ((0.25, -0.06), (0.35, 0.06)) if pot else ((0.25, 0.12), (0.43, 0.36))
+    for _ in range(PUSH_TRIES):
+        angle = rng.uniform(-np.pi, np.pi)
+        direction = np.array([np.cos(angle), np.sin(angle)])
+        end = at + PUSH_M * direction
+        inside = end if pot else np.array([end[0], side * end[1]])
+        if ((inside > low) & (inside < high)).all():
+            return direction
+    # From outside: towards the middle.
+    way = np.mean([low, high], axis=0) * (1.0, 1.0 if pot else side) - at
+    return way / np.linalg.norm(way)
 
 
 NONE = "none"

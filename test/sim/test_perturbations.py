@@ -22,8 +22,10 @@ def twin(twin: Twin) -> Iterator[Twin]:
     twin.reset("place_block", 0)
 
 
-def start(twin: Twin, perturbation: str, task: str = "place_block", seed: int = SEED) -> None:
-    twin.setting = Setting(perturbation=perturbation)
+def start(
+    twin: Twin, perturbation: str, task: str = "place_block", seed: int = SEED, varied: str = "off"
+) -> None:
+    twin.setting = Setting(varied, perturbation=perturbation)
     twin.reset(task, seed)
 
 
@@ -131,3 +133,10 @@ def test_that_a_push_moves_the_object_by_4_cm_before_it_is_taken(twin: Twin, tas
         moved = twin.scene.object_position(twin.task.grasped) - before
         assert np.linalg.norm(moved[:2]) == pytest.approx(PUSH_M, abs=4e-3)
         assert twin.scene.lean(twin.task.grasped) < 0.1 or task == "place_veg"
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", ["pushed", "distractors"])
+def test_that_every_varied_layout_can_be_perturbed(twin: Twin, name: str, task: str) -> None:
+    for seed in range(40):
+        start(twin, name, task, seed, "layout")
