@@ -38,6 +38,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--task", default="place_block")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     parser.add_argument("--checkpoint", type=Path, help="folder; default: the shipped one")
+    parser.add_argument(
+        "--transport",
+        choices=("udp", "default"),
+        default="udp",
+        help="default: Fast DDS's own, where one killed node in 40 makes its successor deaf",
+    )
     parser.add_argument("--out", type=Path, help="keep the nodes' logs there")
     parser.add_argument("--json", type=Path, help="write the result there")
     parser.set_defaults(run=run)
@@ -45,10 +51,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Soak, print, and return 0 if all that must hold held."""
+    from dfm_vla_ros.nodes.transport import only_udp
     from dfm_vla_ros.resources import resource_path
 
     if not 0 < options.minutes <= 10_000:
         raise DfmVlaError(f"--minutes is {options.minutes}; give a number in (0, 10000]")
+    if options.transport == "udp":
+        only_udp()
     checkpoint = (options.checkpoint or resource_path("checkpoints/default")).resolve()
     with tempfile.TemporaryDirectory(prefix="dfm_vla_soak_") as folder:
         record, sessions = _soak(options, checkpoint, options.out or Path(folder))

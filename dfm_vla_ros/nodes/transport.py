@@ -1,4 +1,4 @@
-"""How a process that publishes images sends them to others on its machine."""
+"""How processes send to others on their machine."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ import os
 from dfm_vla_ros.resources import resource_path
 
 PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
-CHOICES = (PROFILES, "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
+BUILTIN = "FASTDDS_BUILTIN_TRANSPORTS"
+CHOICES = (PROFILES, "FASTDDS_DEFAULT_PROFILES_FILE", BUILTIN)
 
 
 def share_more_memory() -> None:
     """Use ``config/fastdds.xml`` unless the user chose transports; call before rclpy.init."""
     if not any(os.environ.get(name) for name in CHOICES):
         os.environ[PROFILES] = str(resource_path("config/fastdds.xml"))
+
+
+def only_udp() -> None:
+    """Use no shared memory, here and in processes started from here; call before rclpy.init.
+
+    In Fast DDS 2.14 a process killed while it takes a message out of shared memory leaves a port
+    that still counts as healthy (``Port::check_status_all_listeners`` looks at waiting listeners
+    only). Its successor makes a new one of the same number; the others go on filling the old.
+    """
+    if not any(os.environ.get(name) for name in CHOICES):
+        os.environ[BUILTIN] = "UDPv4"
