@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ LOWER = np.array([0.0 if unit == "m" else -3.0 for unit in UNITS])
 UPPER = np.array([0.035 if unit == "m" else 3.0 for unit in UNITS])
 
 Image = NDArray[np.uint8]
+T = TypeVar("T")
 
 
 def motion(times_s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -134,30 +136,47 @@ def good_views() -> list[tuple[str, Image]]:
     return list(scenes(0.3).items())
 
 
-def with_samples(good: ReplayRun, samples: Mapping[str, Image]) -> ReplayRun:
-    """Return the run with other pictures, in its chunks as well."""
-    pictures = {camera: Picture.of(image) for camera, image in samples.items()}
-    chunks = tuple(replace(chunk, pictures=pictures) for chunk in good.chunks)
-    return replace(good, samples=samples, chunks=chunks)
+FAULTS = (
+    "swapped wrist cameras",
+    "BGR for RGB",
+    "camera moved",
+    "wrong joint order",
+    "stale calibration",
+    "gripper scale off",
+)
 
 
 def broken(good: ReplayRun, fault: str) -> ReplayRun:
-    """Return the run as it would be recorded with a fault."""
-    views, gripper = dict(good.samples), np.array(UNITS) == "m"
+    """Return the run as it would be recorded with one of FAULTS."""
     if fault == "swapped wrist cameras":
-        third, left, right = (views[camera] for camera in CAMERAS)
-        return with_samples(good, dict(zip(CAMERAS, (third, right, left), strict=True)))
+        chunks = [replace(chunk, pictures=_exchanged(chunk.pictures)) for chunk in good.chunks]
+        return replace(good, samples=_exchanged(good.samples), chunks=tuple(chunks))
     if fault == "BGR for RGB":
-        return with_samples(good, {camera: view[..., ::-1] for camera, view in views.items()})
+        return replace(good, samples={c: view[..., ::-1] for c, view in good.samples.items()})
     if fault == "camera moved":
-        return with_samples(good, {c: np.roll(v, (6, -9), (0, 1)) for c, v in views.items()})
+        moved = {camera: _moved(view) for camera, view in good.samples.items()}
+        return replace(good, samples=moved)
     if fault == "wrong joint order":
         order = [*range(7, 14), *range(7)]
         return replace(good, measured=good.measured[:, order])
     if fault == "stale calibration":
         return replace(good, measured=good.measured + np.where(np.arange(14) == 2, 0.08, 0.0))
     assert fault == "gripper scale off"
-    return replace(good, measured=np.where(gripper, 2 * good.measured, good.measured))
+    grippers = np.array(UNITS) == "m"
+    return replace(good, measured=np.where(grippers, 2 * good.measured, good.measured))
+
+
+def _exchanged(views: Mapping[str, T]) -> dict[str, T]:
+    names = {"left_wrist": "right_wrist", "right_wrist": "left_wrist"}
+    return {camera: views[names.get(camera, camera)] for camera in views}
+
+
+def _moved(view: Image) -> Image:
+    """Return what a camera sees that was turned to the right and up."""
+    height, width = view.shape[:2]
+    down, left = round(0.06 * height), round(0.1 * width)
+    padded = np.pad(view, ((down, 0), (0, left), (0, 0)), mode="edge")
+    return padded[:height, left:]
 
 
 def evaluation(name: str = "default", seed: int = 0) -> EvaluationRun:

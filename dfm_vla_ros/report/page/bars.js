@@ -1,18 +1,18 @@
 // Rows of horizontal marks: {title, unit, rows: [{label, marks: [{kind, name, low, high, mid, note}]}],
 // domain, zero, asPercent}. A mark is a dot with whiskers, or with `span` a bar from low to high.
-const ROW_PX = 16;
+const ROW_PX = 12;
 
 function rowChart({ title, unit, rows, domain, least = null, asPercent = false, labelWidth = 130, limits = null }) {
   const marks = rows.flatMap((row) => row.marks);
   const ends = domain || extent([marks.flatMap((mark) => [mark.low, mark.high, mark.mid]).filter(Number.isFinite), [0]], least);
-  const tall = rows.map((row) => ROW_PX * Math.max(1, row.marks.length) + 6);
+  const tall = rows.map((row) => ROW_PX * Math.max(1, row.marks.length) + 8);
   const height = tall.reduce((a, b) => a + b, 0) + 38;
   const node = svg("svg", { class: "plot", tabindex: 0, role: "img", "aria-label": `${title} [${unit}]`, height });
   const shown = (value) => (asPercent ? percent(value) : text(value));
   const places = [];
   let top = 6;
   rows.forEach((row, i) => {
-    row.marks.forEach((mark, j) => places.push({ row, mark, y: top + ROW_PX * (j + 0.5), i }));
+    row.marks.forEach((mark, j) => places.push({ row, mark, y: top + 4 + ROW_PX * (j + 0.5), i }));
     row.top = top;
     top += tall[i];
   });
@@ -25,7 +25,7 @@ function rowChart({ title, unit, rows, domain, least = null, asPercent = false, 
     node.replaceChildren(
       ...(limits ? [svg("rect", { class: "limits", x: x(limits[0]), width: x(limits[1]) - x(limits[0]), y: 2, height: top - 2 })] : []),
       ...grid,
-      ...rows.map((row, i) => svg("text", { class: "tick", x: labelWidth - 8, y: row.top + tall[i] / 2, "text-anchor": "end" }, row.label)),
+      ...rows.map((row, i) => svg("text", { class: "tick", x: labelWidth - 8, y: row.top + tall[i] / 2, "text-anchor": "end", "dominant-baseline": "central" }, row.label)),
       ...places.flatMap(({ mark, y }) => drawMark(mark, y)),
       svg("text", { class: "label", x: width - 20, y: height - 2, "text-anchor": "end" }, unit));
   };
@@ -33,7 +33,7 @@ function rowChart({ title, unit, rows, domain, least = null, asPercent = false, 
     if (![mark.low, mark.high].every(Number.isFinite)) return [];
     const [left, right] = [x(mark.low), x(mark.high)];
     if (mark.span) {
-      return [svg("rect", { class: `bar ${mark.kind}`, x: left, width: Math.max(2, right - left), y: y - 5, height: 10 })];
+      return [svg("rect", { class: `bar ${mark.kind}`, x: left, width: Math.max(2, right - left), y: y - 4, height: 8 })];
     }
     return [
       svg("line", { class: `whisker ${mark.kind}`, x1: left, x2: right, y1: y, y2: y }),

@@ -11,7 +11,7 @@ function successSection(runs) {
     })),
   });
   const several = runs.length > 1;
-  return section("Success", several ? legendOf(runs) : null, chart.node, table(
+  return section("Success", several ? legendOf(kindsOf(runs)) : null, chart.node, table(
     ["Task", several ? "run" : null, "sentence", "successes", "episodes", "rate", "95% interval", "errors"].filter(Boolean),
     runs.flatMap((run) => run.tasks.map((row) => [row.task, several ? run.name : null, row.instruction || "–", String(row.successes), String(row.episodes),
       percent(row.successes / row.episodes), `${percent(row.low)} to ${percent(row.high)}`, String(row.errors)].filter((cell) => cell !== null))), "Success by task"));

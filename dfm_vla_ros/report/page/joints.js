@@ -1,5 +1,10 @@
 // Predicted against recorded positions of each joint over time, at the cursor's chunk and step.
 const runKind = (index) => `run${index % 4}`;
+const kindsOf = (runs) => runs.map((run, i) => [runKind(i), run.name]);
+
+function legendOf(pairs) {
+  return el("p", { class: "legend" }, pairs.map(([kind, name]) => [el("i", { class: `swatch ${kind}` }), name]));
+}
 
 // The path that a chunk's tokens mean after a step; its targets where no paths were recorded.
 function pathAt(chunk, step, joint) {
@@ -49,8 +54,7 @@ function jointChart(runs, joint, cursor) {
 
 function jointSection(runs, cursor) {
   return section("Predicted against recorded",
-    el("p", { class: "legend" }, [["recorded", "commanded"], ["measured", "measured"], ...runs.map((run, i) => [runKind(i), run.name])]
-      .map(([kind, name]) => [el("i", { class: `swatch ${kind}` }), name])),
+    legendOf([["recorded", "commanded"], ["measured", "measured"], ...kindsOf(runs)]),
     note("Thin: what each chunk asked for; thick: the chunk at the refinement step of the scrubber. Click a moment to go there."),
     el("div", { class: "grid" }, runs[0].joint_names.map((_, joint) => jointChart(runs, joint, cursor))));
 }
@@ -128,5 +132,6 @@ function trackingSection(run) {
   });
   return section(`Measured and commanded: ${run.name}`,
     note("A joint that is always off its command has another zero; a whole block of joints off the diagonal was read in another order; a range beyond the limits is in another unit or scale."),
-    el("div", { class: "grid" }, offsets("rad"), offsets("m"), ranges.node, follows.node));
+    el("div", { class: "grid" }, el("div", {}, offsets("rad"), offsets("m"), follows.node),
+      el("div", {}, ranges.node, legendOf([["measured", "measured"], ["recorded", "commanded"], ["run0", "predicted"]]))));
 }

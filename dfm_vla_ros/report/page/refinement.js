@@ -1,13 +1,13 @@
 // How the tokens of the cursor's chunk came about: heat map, changes per step.
 const VIEWS = {
-  confidence: { of: (trace, r, c) => trace.confidence.at(r, c), legend: ["0", "1"] },
+  confidence: { of: (trace, r, c) => trace.confidence.at(r, c) / trace.surest, legend: (trace) => ["0", text(trace.surest)] },
   "distance to the last token": {
     of: (trace, r, c) => Math.log1p(Math.abs(trace.tokens.at(r, c) - last(trace, c))) / Math.log1p(trace.farthest),
-    legend: ["none", "largest, logarithmic"],
+    legend: (trace) => ["none", `${trace.farthest}, logarithmic`],
   },
   "distance to the prediction": {
     of: (trace, r, c) => Math.log1p(Math.abs(trace.tokens.at(r, c) - trace.targets.at(r, c))) / Math.log1p(trace.farthest),
-    legend: ["none", "largest, logarithmic"],
+    legend: (trace) => ["none", `${trace.farthest}, logarithmic`],
   },
 };
 const last = (trace, c) => trace.tokens.at(trace.tokens.length - 1, c);
@@ -21,6 +21,7 @@ function tokenName(run, chunk, column) {
 function measureTrace(trace) {
   if (trace.farthest) return;
   trace.farthest = 1;
+  trace.surest = trace.confidence.data.reduce((a, b) => Math.max(a, b), 0) || 1;
   for (let r = 0; r < trace.tokens.length; r++) {
     for (let c = 0; c < trace.tokens.shape[1]; c++) {
       trace.farthest = Math.max(trace.farthest, Math.abs(trace.tokens.at(r, c) - last(trace, c)));
@@ -53,7 +54,7 @@ function heatMap(run, cursor, view) {
   map.node.append(ends, note("Down: refinement steps; right: tokens, step by step of the chunk. Arrow keys move a cell."));
   cursor.watch(() => {
     if (trace()) measureTrace(trace());
-    const [low, high] = VIEWS[view.name].legend;
+    const [low, high] = trace() ? VIEWS[view.name].legend(trace()) : ["", "nothing was recorded"];
     ends.replaceChildren(`${view.name}: ${low}`, el("i", { class: "ramp" }), high, el("i", { class: "underline" }), "changed in this step");
     map.choose(Math.min(cursor.step, trace() ? trace().kinds.length - 1 : 0));
   });

@@ -16,14 +16,10 @@ function overview(runs) {
     table(["", ...runs.map((run) => run.name)], [
       ...rows.map(([name, of]) => [name, ...runs.map((run) => String(of(run)))]),
       ...names.map((name) => [name, ...runs.map((run) => run.facts[name] || "–")])], "Figures of each run"),
-    runs.length > 1 ? legendOf(runs) : null,
+    runs.length > 1 ? legendOf(kindsOf(runs)) : null,
     ...runs.map((run) => el("div", { class: "remarks" },
       el("h3", {}, runs.length > 1 ? `What stands out: ${run.name}` : "What stands out"),
       run.remarks.length ? el("ul", {}, run.remarks.map((remark) => el("li", {}, remark))) : note("Nothing."))));
-}
-
-function legendOf(runs) {
-  return el("p", { class: "legend" }, runs.map((run, i) => [el("i", { class: `swatch ${runKind(i)}` }), run.name]));
 }
 
 function latencySection(runs, cursor) {

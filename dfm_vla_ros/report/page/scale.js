@@ -26,7 +26,7 @@ function text(value, digits = 3) {
   return Number(value.toPrecision(digits)).toString().replace("-", "−");
 }
 
-const percent = (value) => (Number.isFinite(value) ? `${Math.round(100 * value)}%` : "–");
+const percent = (value) => (Number.isFinite(value) ? `${Math.round(100 * value)}%`.replace("-", "−") : "–");
 
 function extent(lists, least = null) {
   let low = Infinity;
