@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
@@ -293,6 +295,38 @@ def test_that_of_a_database_cut_short_the_first_rows_are_read(
     found, faults = read(folder)
     assert 0 < len(found) < len(recorded)
     assert "run.db3: cannot be read after row" in faults
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of two small bags, by suffix."""
+    messages = list(Run(seconds=1.0, side_px=16).messages())
+    found = {}
+    for storage, compression in ((MCAP, STORAGE), (SQLITE, NONE)):
+        folder = tmp_path_factory.mktemp("small") / "run"
+        write_messages(folder, messages, storage, compression)
+        for file in folder.glob("run.*"):
+            found[file.suffix] = file.read_bytes()
+    return found
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.parametrize("suffix", [".mcap", ".db3"])
+def test_that_whatever_the_bytes_are_reading_comes_to_an_end_with_faults(
+    tmp_path: Path, small: dict[str, bytes], suffix: str, data: st.DataObject
+) -> None:
+    spoilt = bytearray(small[suffix])
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(spoilt) - 1))
+        length = data.draw(st.integers(1, 300))
+        spoilt[at : at + length] = data.draw(st.binary(max_size=300))
+    path = tmp_path / f"spoilt{suffix}"
+    path.write_bytes(spoilt[: data.draw(st.integers(0, len(spoilt)))])
+    with Bag(path) as bag:
+        found = list(bag.messages())
+        said(bag)
+    assert all(isinstance(message.received_ns, int) for message in found)
 
 
 def test_that_messages_come_by_time_though_files_hold_them_out_of_order(tmp_path: Path) -> None:
