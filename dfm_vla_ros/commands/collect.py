@@ -176,14 +176,14 @@ def _collect(jobs: list[Job], writer: DatasetWriter, workers: int, total: int) -
     """Record every job and add it at its turn; return what failed."""
     from tqdm import tqdm
 
-    done: dict[str, str | None] = {job.key: None for job in jobs if job.path.exists()}
+    done: dict[str, str | None] = {}
     failures, turn = [], iter(jobs)
     job = next(turn, None)
     # disable=None: no bar where nobody watches
     with tqdm(
         total=total, initial=total - len(jobs), unit="episode", disable=None, mininterval=0.5
     ) as bar:
-        for key, failure in _outcomes(jobs, done, workers):
+        for key, failure in _outcomes(jobs, workers):
             done[key] = failure
             while job is not None and job.key in done:
                 if problem := done.pop(job.key) or _add(job, writer):
@@ -194,12 +194,11 @@ def _collect(jobs: list[Job], writer: DatasetWriter, workers: int, total: int) -
     return failures
 
 
-def _outcomes(
-    jobs: list[Job], done: dict[str, str | None], workers: int
-) -> Iterator[tuple[str, str | None]]:
+def _outcomes(jobs: list[Job], workers: int) -> Iterator[tuple[str, str | None]]:
     """Yield key and failure of each job as it finishes; first those that waited already."""
-    yield from list(done.items())
-    missing = [job for job in jobs if not job.path.exists() and job.key not in done]
+    waiting = {job.key for job in jobs if job.path.exists()}
+    missing = [job for job in jobs if job.key not in waiting]
+    yield from ((key, None) for key in waiting)
     if missing:
         yield from run_parallel(record, missing, min(workers, len(missing)))
 

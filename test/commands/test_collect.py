@@ -111,6 +111,7 @@ def test_that_a_finished_episode_in_the_spool_is_used_and_a_damaged_one_recorded
     save_episode(kept, spool / "pot_lift_00000020.npz")
     assert run(tmp_path / "out", 2, "--no-images") == 1
     assert "pot_lift_00000021.npz is not a whole episode" in capsys.readouterr().out
+    assert not spool.exists()  # nothing that waited was recorded again
     assert run(tmp_path / "out", 2, "--no-images") == 0
     episodes = list(Dataset.open(tmp_path / "out").episodes())
     assert [episode.seed for episode in episodes] == [20, 21]
