@@ -19,7 +19,7 @@ from dfm_vla_ros.action import ExecuteInstruction
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.msg import ExecutorStatus, PolicyStatus, TaskStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.domain import LOCAL
+from dfm_vla_ros.nodes.domain import local
 from dfm_vla_ros.srv import ResetTask
 
 Result = ExecuteInstruction.Result
@@ -78,7 +78,7 @@ class GraphClient:
     def __init__(self, domain: int, use_sim_time: bool, check: Callable[[], None]) -> None:
         """Join ``domain`` of this machine: a demo never reaches another machine's robot."""
         self._check = check
-        os.environ.update(LOCAL)
+        os.environ.update(local())
         self._context = rclpy.Context()
         rclpy.init(
             context=self._context,

@@ -10,15 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.nodes import transport
 
-LOCAL = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": ""}
-"""Environment of a graph that sees no other machine, whatever the user's own graph sees."""
 DOMAINS = 101
 """1..101 keep DDS's ports below those that the system hands out itself."""
 
 
 class NoDomain(DfmVlaError):
     """Every domain is taken."""
+
+
+def local() -> dict[str, str]:
+    """Return the environment of a graph that sees no other machine, whatever the user's sees."""
+    # LOCALHOST makes rmw_fastrtps add shared memory; the profile sees to both by itself.
+    reach = "SYSTEM_DEFAULT" if transport.is_only_udp() else "LOCALHOST"
+    return {"ROS_AUTOMATIC_DISCOVERY_RANGE": reach, "ROS_STATIC_PEERS": ""}
 
 
 @contextmanager

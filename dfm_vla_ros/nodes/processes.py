@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.nodes.domain import LOCAL
+from dfm_vla_ros.nodes.domain import local
 
 PATIENCE_S = 10.0
 """A child that SIGINT has not ended by then is killed."""
@@ -85,7 +85,7 @@ class Children:
         self.environment = {
             **os.environ,
             "ROS_DOMAIN_ID": str(domain),
-            **LOCAL,
+            **local(),
             "ROS_LOG_DIR": str(logs),
             "PYTHONUNBUFFERED": "1",
             "OMP_WAIT_POLICY": "PASSIVE",

@@ -7,14 +7,13 @@ import os
 from dfm_vla_ros.resources import resource_path
 
 PROFILES = "FASTRTPS_DEFAULT_PROFILES_FILE"
-BUILTIN = "FASTDDS_BUILTIN_TRANSPORTS"
-CHOICES = (PROFILES, "FASTDDS_DEFAULT_PROFILES_FILE", BUILTIN)
+CHOICES = (PROFILES, "FASTDDS_DEFAULT_PROFILES_FILE", "FASTDDS_BUILTIN_TRANSPORTS")
+SHARED, UDP = "config/fastdds.xml", "config/fastdds_udp.xml"
 
 
 def share_more_memory() -> None:
     """Use ``config/fastdds.xml`` unless the user chose transports; call before rclpy.init."""
-    if not any(os.environ.get(name) for name in CHOICES):
-        os.environ[PROFILES] = str(resource_path("config/fastdds.xml"))
+    _choose(SHARED)
 
 
 def only_udp() -> None:
@@ -24,5 +23,14 @@ def only_udp() -> None:
     that still counts as healthy (``Port::check_status_all_listeners`` looks at waiting listeners
     only). Its successor makes a new one of the same number; the others go on filling the old.
     """
+    _choose(UDP)
+
+
+def is_only_udp() -> bool:
+    """Return whether this process is to use UDP on this machine alone."""
+    return os.environ.get(PROFILES) == str(resource_path(UDP))
+
+
+def _choose(profile: str) -> None:
     if not any(os.environ.get(name) for name in CHOICES):
-        os.environ[BUILTIN] = "UDPv4"
+        os.environ[PROFILES] = str(resource_path(profile))
