@@ -29,7 +29,8 @@ ARGUMENTS = (
         "true: ros2_control with mock arms follows the executor and publishes joint_states; "
         "the twin mirrors it for the cameras",
     ),
-    ("use_rviz", "false", "true: show robot, cameras and frames in RViz"),
+    ("use_rviz", "false", "true: show robot, cameras, frames and the monitor's plans in RViz"),
+    ("use_monitor", "false", "true: plans, refinement and refusals as markers and a picture"),
     (
         "use_robot_state_publisher",
         "true",
@@ -69,6 +70,7 @@ def generate_launch_description() -> LaunchDescription:
                 "policy",
                 params_file=given["params_file"],
                 autostart=given["autostart"],
+                use_monitor=given["use_monitor"],
                 **shared,
             ),
             include("rviz", IfCondition(given["use_rviz"]), **shared),

@@ -1,6 +1,7 @@
 """The policy and the executor, for a twin or a robot that is already there."""
 
 from launch.actions import DeclareLaunchArgument, Shutdown
+from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -23,6 +24,7 @@ ARGUMENTS = (
         "true: the nodes configure and activate themselves; false: they wait for "
         "'ros2 lifecycle set'",
     ),
+    ("use_monitor", "false", "true: plans, refinement and refusals as markers and a picture"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
 )
 
@@ -53,8 +55,22 @@ def generate_launch_description() -> LaunchDescription:
         )
         for name in ("policy_node", "executor_node")
     ]
+    # Looks on: its end ends nothing, and it is no lifecycle node.
+    monitor = Node(
+        package="dfm_vla_ros",
+        executable="monitor_node",
+        name="monitor_node",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=[
+            LaunchConfiguration("params_file"),
+            {"use_sim_time": overrides["use_sim_time"]},
+        ],
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        output="screen",
+        condition=IfCondition(LaunchConfiguration("use_monitor")),
+    )
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=description)
         for name, default, description in ARGUMENTS
     ]
-    return LaunchDescription([*declared, *nodes])
+    return LaunchDescription([*declared, *nodes, monitor])

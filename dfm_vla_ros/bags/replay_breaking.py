@@ -64,7 +64,9 @@ def _joints(change: Callable[[np.ndarray], np.ndarray]) -> Change:
             at = {name: index for index, name in enumerate(message.name)}
             columns = [at[name] for name in JOINT_NAMES if name in at]
             if len(columns) == len(JOINT_NAMES):
-                message.position[columns] = change(message.position[columns])
+                positions = np.array(message.position)
+                positions[columns] = change(positions[columns])
+                message.position = positions
         elif topic == CHUNKS and len(getattr(message, "measured_positions", ())):
             message.measured_positions = change(message.measured_positions)
 

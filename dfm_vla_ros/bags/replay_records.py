@@ -137,7 +137,7 @@ def read_recording(bag: Bag, topics: dict[str, str]) -> Recording:
         if stamp_ns > 0:  # 0: said before simulated time began
             recording.rates.take(relative, stamp_ns)
         if relative == CHUNKS:
-            _take_chunk(recording, message.value)
+            take_chunk(recording, message.value)
         elif relative in recording.joints:
             recording.joints[relative].take(message.value)
         elif relative == TASK_STATUS:
@@ -152,7 +152,8 @@ def _stamp_ns(message: Any, received_ns: int) -> int:
     return received_ns if header is None else nanoseconds(header.stamp)
 
 
-def _take_chunk(recording: Recording, message: Any) -> None:
+def take_chunk(recording: Recording, message: Any) -> None:
+    """Add an ActionChunk, rclpy's or a bag's."""
     if message.hold:
         recording.holds.append(nanoseconds(message.header.stamp))
         return

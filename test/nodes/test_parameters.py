@@ -10,7 +10,7 @@ import yaml
 from rclpy.node import Node
 from rclpy.parameter import Parameter as Override
 
-from dfm_vla_ros.nodes import executor_node, policy_node, sim_node
+from dfm_vla_ros.nodes import executor_node, monitor_node, policy_node, sim_node
 from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
 from dfm_vla_ros.resources import resource_path
 
@@ -54,7 +54,7 @@ def test_that_a_value_of_another_type_is_refused_with_the_type(make_node: object
         declare(make_node(count="many"), (COUNT,))
 
 
-@pytest.mark.parametrize("module", [executor_node, policy_node, sim_node])
+@pytest.mark.parametrize("module", [executor_node, monitor_node, policy_node, sim_node])
 def test_that_the_shipped_yaml_holds_every_parameter_at_its_default(module: object) -> None:
     name = module.__name__.rpartition(".")[2]
     text = resource_path("config/dual_arm.yaml").read_text(encoding="utf-8")
