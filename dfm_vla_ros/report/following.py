@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from dfm_vla_ros.report.content import Floats, ReplayRun
+from dfm_vla_ros.report.figures import recorded_at
 from dfm_vla_ros.report.pictures import Picture
 
 
@@ -48,7 +49,7 @@ def following(run: ReplayRun) -> Following:
 def _motion(run: ReplayRun, names: list[str], arm: str, times_s: Floats) -> Floats:
     """Return how far the commanded arm moved from each time to the next [rad]."""
     columns = [j for j, name in enumerate(names) if name == arm and run.units[j] == "rad"]
-    joints = np.stack([np.interp(times_s, run.times_s, run.commanded[:, j]) for j in columns], -1)
+    joints = recorded_at(run, times_s)[:, columns]
     return np.linalg.norm(np.diff(joints, axis=0), axis=-1)
 
 
@@ -63,7 +64,9 @@ def _changes(pictures: list[Picture]) -> Floats:
 
 
 def _shared(seen: Floats, motion: Floats) -> float:
-    spread = motion.std()
-    if not spread > 1e-4:
+    known = np.isfinite(motion)
+    seen, motion = seen[known], motion[known]
+    spread = motion.std() if len(motion) else 0.0
+    if spread < 1e-4:
         return np.nan
     return float(np.mean((seen - seen.mean()) * (motion - motion.mean())) / spread)

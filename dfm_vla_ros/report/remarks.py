@@ -38,7 +38,7 @@ def remarks(
     found = [*run.problems, *_cameras(comparison), *_wrists(moving)]
     # Where the order is wrong, offsets say nothing.
     found += [*_order(run, figures)] or [*_offsets(run, figures)]
-    return (*found, *_ranges(run, figures), *_openings(run, figures), *_latency(run), *_gaps(run))
+    return (*found, *_ranges(run, figures), *_openings(run), *_latency(run), *_gaps(run))
 
 
 def _cameras(comparison: Comparison) -> Iterator[str]:
@@ -113,11 +113,13 @@ def _offsets(run: ReplayRun, figures: Figures) -> Iterator[str]:
         )
 
 
-def _openings(run: ReplayRun, figures: Figures) -> Iterator[str]:
+def _openings(run: ReplayRun) -> Iterator[str]:
     for joint, name in enumerate(run.joint_names):
-        measured, commanded = figures.ranges[joint, :2, 1]
-        if run.units[joint] != "m" or not commanded > 0:
+        pairs = np.stack([run.measured[:, joint], run.commanded[:, joint]])
+        pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
+        if run.units[joint] != "m" or not pairs.size or pairs[1].max() <= 0:
             continue
+        measured, commanded = pairs.max(axis=1)
         if not LEAST_RATIO < measured / commanded < 1 / LEAST_RATIO:
             yield (
                 f"{name} is measured open to {measured:.3f} m, commanded to {commanded:.3f} m: "

@@ -75,6 +75,16 @@ def test_that_a_run_without_anything_has_figures_without_warnings(good: ReplayRu
         assert remarks_of(empty) == []
 
 
+def test_that_what_was_never_measured_is_not_remarked_on(good: ReplayRun) -> None:
+    nothing = np.full_like(good.measured, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(remarks_of(replace(good, measured=nothing))) == 2
+        assert len(remarks_of(replace(good, measured=nothing, commanded=nothing))) == 2
+        half = np.where(good.times_s[:, None] < 3, np.nan, good.commanded)
+        assert len(remarks_of(replace(good, commanded=half))) == 2
+
+
 def test_that_nothing_stands_out_in_a_good_run_but_its_gap_and_its_refusal(
     good: ReplayRun,
 ) -> None:
