@@ -12,7 +12,7 @@ from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.options import positive_count
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.training.config import EvaluationConfig
+    from dfm_vla_ros.training.config import EvaluationConfig, TrainConfig
     from dfm_vla_ros.training.trainable import Evaluate
 
 
@@ -60,7 +60,21 @@ def run(options: argparse.Namespace) -> int:
 
     evaluate = make_evaluate(config.evaluation) if config.evaluation.every else None
     print(f"checkpoint: {train(config, evaluate, options.overwrite)}")
-    return 0
+    return _report(config)
+
+
+def _report(config: TrainConfig) -> int:
+    """Say whether the run is at its end; 130, as for an interrupt, if it is not."""
+    from dfm_vla_ros.training.run_folder import RunFolder
+    from dfm_vla_ros.training.state import load_progress
+
+    progress = load_progress(RunFolder(config.out).last)
+    if progress.step == config.steps or 0 < config.max_seconds <= progress.seconds:
+        return 0
+    print(
+        f"stopped at step {progress.step} of {config.steps}; the same command goes on from there"
+    )
+    return 130
 
 
 def _launch(processes: int) -> None:

@@ -88,7 +88,9 @@ class Encoder:
         images = resized(images, self._tokenizer.config.image_size)
         if version:
             images = changed(images, self._augmentation, self._seed, key, camera, version)
-        return self._tokenizer.encode(torch.from_numpy(images)).to(torch.int16).numpy()
+        device = next(self._tokenizer.parameters()).device
+        codes = self._tokenizer.encode(torch.from_numpy(images).to(device))
+        return codes.to("cpu", torch.int16).numpy()
 
 
 def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -55,12 +55,15 @@ def cameras_of(config: TrainConfig, sources: Sequence[Source]) -> tuple[str, ...
     return tuple(c for c in CAMERAS if c in first) + tuple(c for c in first if c not in CAMERAS)
 
 
-def prepare(config: TrainConfig, kept: Path) -> tuple[Checkpoint, Frames, list[Source]]:
+def prepare(
+    config: TrainConfig, kept: Path, device: str | torch.device = "cpu"
+) -> tuple[Checkpoint, Frames, list[Source]]:
     """Return a refiner to train with its tokenizers, the frames, and where they came from.
 
     Args:
         config: of the run.
         kept: folder of the image tokenizer that this run has trained, or will.
+        device: to train it on.
 
     Raises:
         DatasetError, CheckpointError, ConfigError: the data sets, the checkpoint to start from
@@ -71,12 +74,16 @@ def prepare(config: TrainConfig, kept: Path) -> tuple[Checkpoint, Frames, list[S
     cameras = cameras_of(config, sources)
     if config.init:
         return _continued(config, frames, cameras), frames, sources
-    vision = image_tokenizer(config, sources, cameras, kept)
+    vision = image_tokenizer(config, sources, cameras, kept, device)
     return fresh(config, frames, cameras, vision), frames, sources
 
 
 def image_tokenizer(
-    config: TrainConfig, sources: Sequence[Source], cameras: tuple[str, ...], kept: Path
+    config: TrainConfig,
+    sources: Sequence[Source],
+    cameras: tuple[str, ...],
+    kept: Path,
+    device: str | torch.device = "cpu",
 ) -> FsqTokenizer | None:
     """Return the frozen image tokenizer: given, kept from an earlier start, or trained now."""
     if not cameras:
@@ -87,7 +94,7 @@ def image_tokenizer(
     vision = config.vision
     episodes = read_resized(sources, cameras, vision.network.image_size)
     images = sample_images(episodes, cameras, vision.images_per_episode, config.seed)
-    trained = train_image_tokenizer(images, vision, config.seed)
+    trained = train_image_tokenizer(images, vision, config.seed, device)
     with replaced(kept) as partial:
         save_image_tokenizer(partial, trained, cameras, "# Image tokenizer of this run\n")
     return trained

@@ -57,13 +57,12 @@ def make_trainable(config: TrainConfig, folder: RunFolder, accelerator: Accelera
 
 def make_small(config: TrainConfig, folder: RunFolder, device: torch.device) -> SmallTrainable:
     """Return a small refiner with its frames as tokens."""
-    checkpoint, frames, sources = prepare(config, folder.image_tokenizer)
+    checkpoint, frames, sources = prepare(config, folder.image_tokenizer, device)
     codes = None
     if checkpoint.image_tokenizer is not None:
-        cache = open_cache(config, checkpoint.image_tokenizer)
-        cameras = checkpoint.config.cameras
-        encoder = Encoder(
-            checkpoint.image_tokenizer, cameras, cache, config.augmentation, config.seed
-        )
+        vision, cameras = checkpoint.image_tokenizer, checkpoint.config.cameras
+        cache = open_cache(config, vision)
+        encoder = Encoder(vision.to(device), cameras, cache, config.augmentation, config.seed)
         codes = encoder.all(sources)
+        vision.to("cpu")
     return SmallTrainable(config, checkpoint, frames, codes, device)

@@ -29,14 +29,16 @@ def fit_image_tokenizer(images: Tensor, steps: int, seed: int) -> FsqTokenizer:
     return train_image_tokenizer(images, config, seed)
 
 
-def train_image_tokenizer(images: Tensor, config: VisionConfig, seed: int) -> FsqTokenizer:
+def train_image_tokenizer(
+    images: Tensor, config: VisionConfig, seed: int, device: str | torch.device = "cpu"
+) -> FsqTokenizer:
     """Return a tokenizer that reconstructs ``images`` (V, M, S, S, 3) uint8.
 
     The squared error of a pixel is weighted by its deviation from the view's median image, since
     the objects that matter cover few pixels and the table many.
     """
     torch.manual_seed(seed)
-    network = FsqTokenizer(config.network).train()
+    network = FsqTokenizer(config.network).to(device).train()
     optimiser = torch.optim.AdamW(network.parameters(), config.lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, config.steps)
     weights = _weights(images)
@@ -44,9 +46,9 @@ def train_image_tokenizer(images: Tensor, config: VisionConfig, seed: int) -> Fs
     for _ in progress:
         view = torch.randint(images.shape[0], (config.batch,))
         index = torch.randint(images.shape[1], (config.batch,))
-        batch = images[view, index].permute(0, 3, 1, 2).float() / 255
-        weight = weights[view, index].float()[:, None] / 255
-        with torch.autocast("cpu", torch.bfloat16):
+        batch = images[view, index].to(device).permute(0, 3, 1, 2).float() / 255
+        weight = weights[view, index].to(device).float()[:, None] / 255
+        with torch.autocast(batch.device.type, torch.bfloat16):
             error = (network(batch) - batch).square()
         loss = (weight * error).mean() / weight.mean()
         optimiser.zero_grad()
@@ -54,7 +56,7 @@ def train_image_tokenizer(images: Tensor, config: VisionConfig, seed: int) -> Fs
         optimiser.step()
         schedule.step()
         progress.set_postfix(loss=f"{float(loss.detach()):.5f}", refresh=False)
-    return network.eval().requires_grad_(False)
+    return network.to("cpu").eval().requires_grad_(False)
 
 
 def _weights(images: Tensor) -> Tensor:

@@ -35,37 +35,48 @@ def begin(config: TrainConfig) -> int:
         os._exit(status)  # nothing of pytest runs in the child
 
 
+def reached(tmp_path: Path) -> int:
+    """Return the last step in the metrics."""
+    metrics = tmp_path / "run" / "metrics.csv"
+    found = rows(tmp_path / "run") if metrics.is_file() else []
+    return int(found[-1]["step"]) if found else 0
+
+
+def wait_for(step: int, tmp_path: Path) -> None:
+    """Wait until ``step`` is in the metrics."""
+    until = time.monotonic() + 60
+    while reached(tmp_path) < step:
+        assert time.monotonic() < until, f"step {step} does not come"
+        time.sleep(0.005)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_that_a_run_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
     write(tmp_path / "demos", count=8)
     config = small_run(
         tmp_path,
-        steps=300,
+        steps=600,
         save_every=7,
         log_every=3,
         batch=4,
         augmentation=AugmentationConfig(code_dropout=0.1, variants=2),
     )
     whole = replace(config, out=str(tmp_path / "whole"), token_cache=str(tmp_path / "other"))
-    began = time.monotonic()
     assert os.waitpid(begin(whole), 0)[1] == 0
-    duration_s = time.monotonic() - began
     moments = random.Random(0)
-    steps, killed = [], 0
-    while killed < KILLS:
+    steps = []
+    for _ in range(KILLS):
         child = begin(config)
-        # Some die while the image tokenizer is trained, most while steps are taken and saved.
-        time.sleep(moments.uniform(0.01, 0.13) * duration_s)
+        # A third die at once, while tokenizers are fitted or the state is read; the others while
+        # steps are taken, measured and saved.
+        wait_for(reached(tmp_path) + moments.choice((0, 5, 10)), tmp_path)
+        time.sleep(moments.uniform(0.0, 0.2))
         os.kill(child, signal.SIGKILL)
-        killed += os.waitpid(child, 0)[1] == signal.SIGKILL
-        metrics = tmp_path / "run" / "metrics.csv"
-        steps.append(rows(tmp_path / "run")[-1]["step"] if metrics.is_file() else "-")
-        if steps[-1] == str(config.steps):
-            break
-    print(f"\n{killed} kills at steps {' '.join(steps)}, whole run {duration_s:.1f} s")
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        steps.append(reached(tmp_path))
+    print("\nkilled at steps", *steps)
     assert os.waitpid(begin(config), 0)[1] == 0
-    assert killed == KILLS
     ours, theirs = rows(tmp_path / "run"), rows(tmp_path / "whole")
     assert [{k: row[k] for k in MEASURED} for row in ours] == [
         {k: row[k] for k in MEASURED} for row in theirs

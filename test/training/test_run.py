@@ -79,6 +79,15 @@ def test_that_the_same_seed_gives_the_same_losses_and_another_does_not(tmp_path:
     assert seen[0] != seen[2]
 
 
+def test_that_computing_activations_again_changes_nothing_but_memory(tmp_path: Path) -> None:
+    losses = []
+    for again in (False, True):
+        config = poses_run(tmp_path, gradient_checkpointing=again)
+        train(replace(config, out=str(tmp_path / str(again))))
+        losses.append([row["loss"] for row in rows(tmp_path / str(again))])
+    assert losses[0] == losses[1]
+
+
 def test_that_no_steps_leave_an_untrained_checkpoint(tmp_path: Path) -> None:
     folder = train(replace(poses_run(tmp_path), steps=0))
     assert Policy.load(folder).pose_names == ("block.x", "block.y")
