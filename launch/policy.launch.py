@@ -65,7 +65,12 @@ def generate_launch_description() -> LaunchDescription:
             LaunchConfiguration("params_file"),
             {"use_sim_time": overrides["use_sim_time"]},
         ],
-        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        ros_arguments=[
+            "--log-level",
+            LaunchConfiguration("log_level"),
+            "--enclave",
+            "/dfm_vla_ros/monitor_node",
+        ],
         output="screen",
         condition=IfCondition(LaunchConfiguration("use_monitor")),
     )
