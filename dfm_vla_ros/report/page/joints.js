@@ -13,6 +13,14 @@ function pathAt(chunk, step, joint) {
   return paths.row(Math.min(step, paths.length - 1)).column(joint);
 }
 
+// Joints that rest are drawn at rest: no less than this is spread over a plot.
+const LEAST_RANGE = { rad: 0.05, m: 0.005 };
+
+function widened([low, high], least) {
+  const more = Math.max(0, least - (high - low)) / 2;
+  return [low - more, high + more];
+}
+
 function jointChart(runs, joint, cursor) {
   const recorded = runs[0];
   const unit = recorded.units[joint];
@@ -37,7 +45,7 @@ function jointChart(runs, joint, cursor) {
   const chart = lineChart({
     title: recorded.joint_names[joint], unit, xLabel: "time [s]", height: 140, series,
     xDomain: [recorded.times_s.data[0], recorded.times_s.data[recorded.times_s.length - 1]],
-    yDomain: extent(finite), scrubs: true, select: (time) => cursor.set({ time }),
+    yDomain: widened(extent(finite), LEAST_RANGE[unit] || 0), scrubs: true, select: (time) => cursor.set({ time }),
   });
   cursor.watch(() => {
     chart.setCursor(cursor.time);
