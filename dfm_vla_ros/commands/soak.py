@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--transport",
         choices=("udp", "default"),
         default="udp",
-        help="default: Fast DDS's own, where one killed node in 40 makes its successor deaf",
+        help="default: with shared memory, over which a new node may not be reached",
     )
     parser.add_argument("--out", type=Path, help="keep the nodes' logs there")
     parser.add_argument("--json", type=Path, help="write the result there")
