@@ -2,96 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from dfm_vla_ros.bags.observations import Playback, Step
 from dfm_vla_ros.bags.reading import Bag
 from dfm_vla_ros.bags.replay_records import ChunkRecord, Recording
-from dfm_vla_ros.observing.observer import Observer
+from dfm_vla_ros.bags.topics import TopicChoice, Topics, find_topics
 from dfm_vla_ros.observing.settings import (
     COMMANDED,
     MEASURED,
-    TRIGGER,
     ObserverSettings,
     default_bounds,
 )
-from dfm_vla_ros.observing.sources import Bounds, Moment
-from dfm_vla_ros.observing.stamps import TimeBase
+from dfm_vla_ros.observing.sources import Bounds
+from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.robot.joints import CAMERAS
 
 LOOK_S = 0.4
 """Between two looks at a bag without chunks, as the shipped policy looks."""
-COMPRESSED = f"{TRIGGER}_camera/image_raw/compressed"
 
 
-def look(
-    bag: Bag, recording: Recording, instruction: str, settings: ObserverSettings | None = None
-) -> list[ChunkRecord]:
+def look(bag: Bag, recording: Recording, instruction: str) -> list[ChunkRecord]:
     """Return a record for every moment to look at: of the recorded chunks, or every LOOK_S.
 
-    What the policy sees then is put together as the live node does it, by the newest message of
-    each source. That is close to what a live policy saw, not equal to it: the order in which
-    messages reached it is not the recorder's. Without commanded positions the measured ones
-    stand in.
+    What the policy sees then is put together by the time in the headers, through the live node's
+    Observer. That is close to what a live policy saw, not equal to it: the order in which messages
+    reached it is not known. Without commanded positions the measured ones stand in.
 
     Args:
         bag: read once.
         recording: what `read_recording` made of it.
         instruction: where the bag tells none.
-        settings: how joints and images come; None: as they are found in the bag.
+
+    Raises:
+        BagError: cameras or joints are missing.
     """
-    seer = _Looker(recording, instruction, settings or _settings(recording))
-    names = {absolute: relative for relative, absolute in recording.topics.items()}
-    wanted = {recording.topics[t] for t in seer.observer.topics if t in recording.topics}
-    for message in bag.messages(wanted):
-        seer.feed(names[message.topic], message.value, message.received_ns)
-    return seer.records
+    chosen = COMMANDED if COMMANDED in recording.topics else MEASURED
+    # A replay shows what was there, however old or skewed.
+    bounds = {source: Bounds(60.0, np.inf) for source in default_bounds()}
+    settings = ObserverSettings(bounds=bounds, tracking_rad=np.inf, frozen_timeout_s=0.0)
+    choice = TopicChoice(namespace=_namespace(recording), action_from=chosen)
+    return _Looker(bag, find_topics(bag, choice, settings), recording, instruction).records()
 
 
-def _settings(recording: Recording) -> ObserverSettings:
-    """Return settings that take old and skewed messages too: a replay shows what was there."""
-    loose = {source: Bounds(60.0, np.inf) for source in default_bounds()}
-    transport = "compressed" if COMPRESSED in recording.topics else "raw"
-    if f"{TRIGGER}_camera/image_raw" in recording.topics:
-        transport = "raw"
-    return ObserverSettings(bounds=loose, transport=transport, frozen_timeout_s=0.0)
+def _namespace(recording: Recording) -> str:
+    relative, absolute = next(iter(recording.topics.items()))
+    return absolute.removesuffix(relative).strip("/")
 
 
 class _Looker:
-    def __init__(self, recording: Recording, instruction: str, settings: ObserverSettings) -> None:
-        self._time = TimeBase()
-        self.observer = Observer(self._time, settings)
+    def __init__(self, bag: Bag, topics: Topics, recording: Recording, instruction: str) -> None:
+        self._playback = Playback(bag, topics)
         self._chunks = {chunk.stamp_ns: chunk for chunk in recording.chunks}
-        self._without_command = COMMANDED not in recording.topics
+        self._without_command = not topics.settings.commands
         self._instruction = instruction
         self._next_ns = 0
-        self.records: list[ChunkRecord] = []
+        self._stamps: dict[str, int] = {}
 
-    def feed(self, topic: str, message: object, received_ns: int) -> None:
-        """Take a message; look if it is time."""
-        now_s = self._time.from_nanoseconds(received_ns)
-        moment = Moment(now_s, now_s)
-        if self._without_command and topic == MEASURED:
-            self.observer.feed(COMMANDED, message, moment)
-        if not self.observer.feed(topic, message, moment):
-            return
-        stamp_ns = self._time.to_nanoseconds(self.observer.image_stamp_s)
-        chunk = self._chunks.get(stamp_ns)
-        if self._chunks and chunk is None:
-            return
-        if not self._chunks and stamp_ns < self._next_ns:
-            return
-        if any(source.value is None for source in self.observer.sources.values()):
-            return
-        self._next_ns = stamp_ns + round(LOOK_S * 1e9)
-        self.records.append(self._record(chunk, stamp_ns))
+    def records(self) -> list[ChunkRecord]:
+        """Play the bag."""
+        made: list[ChunkRecord] = []
+        for step in self._playback:
+            camera = step.name.partition("_camera/")[0]
+            if camera in CAMERAS and "_camera/" in step.name:
+                self._stamps[camera] = step.stamp_ns
+            if step.looks and self._is_time(step) and self._is_complete():
+                made.append(self._record(step, len(made)))
+        return made
 
-    def _record(self, chunk: ChunkRecord | None, stamp_ns: int) -> ChunkRecord:
-        seen = self.observer.observation(self._sentence())
-        stamps = self._stamps(self.observer.sources)
-        number = len(self.records)
+    def _is_time(self, step: Step) -> bool:
+        if self._chunks:
+            return step.stamp_ns in self._chunks
+        return step.stamp_ns >= self._next_ns or step.stamp_ns < self._next_ns - 10**10
+
+    def _is_complete(self) -> bool:
+        sources = self._playback.observer.sources
+        needed = [name for name in sources if name != COMMANDED or not self._without_command]
+        return all(sources[name].value is not None for name in needed)
+
+    def _observation(self) -> Observation:
+        observer = self._playback.observer
+        told = "" if observer.task is None else observer.task.instruction
+        return observer.observation(self._instruction or told)
+
+    def _record(self, step: Step, number: int) -> ChunkRecord:
+        self._next_ns = step.stamp_ns + round(LOOK_S * 1e9)
+        seen, chunk = self._observation(), self._chunks.get(step.stamp_ns)
+        stamps = {camera: self._stamps[camera] for camera in CAMERAS}
         if chunk is not None:
             return replace(chunk, number=number, image_stamps=stamps, measured=seen.positions)
         none = np.empty(0, dtype=np.int64)
@@ -99,12 +98,12 @@ class _Looker:
             number=number,
             goal_id="",
             chunk_id=number + 1,
-            stamp_ns=stamp_ns,
-            published_ns=stamp_ns,
+            stamp_ns=step.stamp_ns,
+            published_ns=step.stamp_ns,
             instruction=seen.instruction,
             image_stamps=stamps,
             measured=seen.positions,
-            reference=seen.commanded,
+            reference=seen.positions if self._without_command else seen.commanded,
             seed=number,
             decoding="",
             tokens=none,
@@ -117,13 +116,3 @@ class _Looker:
             evaluations=0,
             control_period_s=0.1,
         )
-
-    def _stamps(self, sources: Mapping) -> dict[str, int]:
-        return {
-            camera: self._time.to_nanoseconds(sources[f"{camera}_camera"].stamp_s)
-            for camera in CAMERAS
-        }
-
-    def _sentence(self) -> str:
-        task = self.observer.task
-        return self._instruction or ("" if task is None else task.instruction)
