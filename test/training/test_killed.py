@@ -56,7 +56,7 @@ def test_that_a_run_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
     write(tmp_path / "demos", count=8)
     config = small_run(
         tmp_path,
-        steps=600,
+        steps=300,
         save_every=7,
         log_every=3,
         batch=4,
@@ -70,7 +70,7 @@ def test_that_a_run_killed_twenty_times_loses_nothing(tmp_path: Path) -> None:
         child = begin(config)
         # A third die at once, while tokenizers are fitted or the state is read; the others while
         # steps are taken, measured and saved.
-        wait_for(reached(tmp_path) + moments.choice((0, 5, 10)), tmp_path)
+        wait_for(reached(tmp_path) + moments.choice((0, 3, 6)), tmp_path)
         time.sleep(moments.uniform(0.0, 0.2))
         os.kill(child, signal.SIGKILL)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
