@@ -48,6 +48,7 @@ setup(
     package_data={"dfm_vla_ros.report": ["page/*"]},
     python_requires=">=3.11",
     install_requires=requirements(),
+    extras_require={"rerun": ["rerun-sdk>=0.23"]},
     entry_points={"console_scripts": ["dfm-vla = dfm_vla_ros.cli:main"]},
     cmdclass={"build_py": BuildWithData},
     zip_safe=False,
