@@ -20,7 +20,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.domain import LOCAL
+from dfm_vla_ros.nodes.domain import local
 
 PATIENCE_S = 60.0
 ENDED = re.compile(
@@ -49,7 +49,7 @@ class Launched:
                 [*command, "dfm_vla_ros", file, *given],
                 env={
                     **environment,
-                    **LOCAL,
+                    **local(),
                     "ROS_DOMAIN_ID": str(domain),
                     "ROS_LOG_DIR": str(logs),
                     "PYTHONUNBUFFERED": "1",
