@@ -9,7 +9,7 @@ from rosbags.typesys import get_types_from_idl, get_types_from_msg
 from rosbags.typesys.store import Typestore
 
 from dfm_vla_ros.bags.storage import Channel
-from dfm_vla_ros.bags.types import PACKAGE, typestore
+from dfm_vla_ros.bags.types import PACKAGE, typestore, zero
 
 IDL = "=" * 80 + "\nIDL: "
 
@@ -26,6 +26,8 @@ class Decoder:
         self._store: Typestore = typestore()
         self.unknown: dict[str, str] = {}
         """Type -> why it cannot be decoded."""
+        self.older: dict[str, dict[str, Any]] = {}
+        """Type of this package -> fields that the bag's version lacks, with what they count as."""
         for channel in {channel.kind: channel for channel in channels}.values():
             self._learn(channel)
 
@@ -44,14 +46,25 @@ class Decoder:
                 for name, fields in found.items()
                 if name == kind or name not in self._store.fielddefs
             }
-            self._store.fielddefs.pop(kind, None)
+            _, today = self._store.fielddefs.pop(kind, ((), ()))
             self._store.register(wanted)
+            self._compare(kind, today)
         except Exception as error:  # noqa: BLE001 - the parser raises many kinds
             self.unknown[kind] = f"its definition of {kind} is unreadable: {error!r}"
 
+    def _compare(self, kind: str, today: Iterable[tuple[str, Any]]) -> None:
+        """Note which of today's fields the definition in the bag lacks."""
+        there = {name for name, _ in self._store.fielddefs[kind][1]}
+        lacking = {name: field for name, field in today if name not in there}
+        if lacking:
+            self.older[kind] = {name: zero(self._store, field) for name, field in lacking.items()}
+
     def decode(self, data: bytes | memoryview, kind: str) -> Any:
         """Return the message; raises whatever the bytes deserve."""
-        return self._store.deserialize_cdr(data, kind)
+        message = self._store.deserialize_cdr(data, kind)
+        for name, value in self.older.get(kind, {}).items():
+            setattr(message, name, value)
+        return message
 
 
 def _definitions(channel: Channel) -> dict[str, Any]:

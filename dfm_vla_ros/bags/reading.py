@@ -71,6 +71,9 @@ class Bag:
         for channel in channels:
             self.topics[channel.topic] = channel.kind
         self._decoder = Decoder(channels)
+        for kind, fields in self._decoder.older.items():
+            names = ", ".join(fields)
+            self.faults.add(kind, "older", f"is of another version, without {names}")
         if not all(file.indexed for file in self._files):
             self._expected = None
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rosbags.interfaces import Nodetype
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
-from dfm_vla_ros.bags.types import POLICY_STATUS, TASK_STATUS, TOPICS, typestore
+from dfm_vla_ros.bags.types import POLICY_STATUS, TASK_STATUS, TOPICS, make, typestore
 from dfm_vla_ros.observing.images import Rgb
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
@@ -139,27 +138,6 @@ def sorted_merge(makers: Iterable[Iterator[Recorded]]) -> Iterator[Recorded]:
     import heapq
 
     yield from heapq.merge(*makers, key=lambda recorded: recorded[2])
-
-
-def make(store: Typestore, kind: str, stamp_ns: int = 0) -> Any:
-    """Return a message of zeros and empty texts, stamped if it has a header."""
-    _, fields = store.fielddefs[kind]
-    message = store.types[kind](**{name: _zero(store, field) for name, field in fields})
-    if hasattr(message, "header"):
-        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
-    return message
-
-
-def _zero(store: Typestore, field: Any) -> Any:
-    shape, details = field
-    if shape == Nodetype.NAME:
-        return make(store, details)
-    if shape == Nodetype.BASE:
-        return "" if details[0] == "string" else False if details[0] == "bool" else 0
-    (inner_shape, inner), length = details
-    if inner_shape == Nodetype.BASE and inner[0] != "string":
-        return np.zeros(length if shape == Nodetype.ARRAY else 0, np.dtype(inner[0]))
-    return []
 
 
 def _fill(message: Any, pixels: Rgb, packed: bool) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
@@ -42,3 +45,25 @@ def typestore() -> Typestore:
         text = resource_path(f"msg/{kind.rpartition('/')[2]}.msg").read_text(encoding="utf-8")
         store.register(get_types_from_msg(text, kind))
     return store
+
+
+def make(store: Typestore, kind: str, stamp_ns: int = 0) -> Any:
+    """Return a message of zeros and empty texts, stamped if it has a header."""
+    _, fields = store.fielddefs[kind]
+    message = store.types[kind](**{name: zero(store, field) for name, field in fields})
+    if hasattr(message, "header"):
+        message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp_ns, 10**9)
+    return message
+
+
+def zero(store: Typestore, field: Any) -> Any:
+    """Return what a field of a definition holds before anything is put into it."""
+    shape, details = field
+    if shape == Nodetype.NAME:
+        return make(store, details)
+    if shape == Nodetype.BASE:
+        return "" if details[0] == "string" else False if details[0] == "bool" else 0
+    (inner_shape, inner), length = details
+    if inner_shape == Nodetype.BASE and inner[0] != "string":
+        return np.zeros(length if shape == Nodetype.ARRAY else 0, np.dtype(inner[0]))
+    return []

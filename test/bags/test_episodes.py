@@ -18,14 +18,13 @@ from dfm_vla_ros.bags.synthetic import (
     START_NS,
     Recorded,
     Run,
-    make,
     motion,
     picture,
     sorted_merge,
     write_messages,
 )
 from dfm_vla_ros.bags.topics import TopicChoice, find_topics
-from dfm_vla_ros.bags.types import typestore
+from dfm_vla_ros.bags.types import make, typestore
 from dfm_vla_ros.observing.settings import ObserverSettings
 from dfm_vla_ros.robot.joints import CAMERAS
 

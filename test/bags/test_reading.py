@@ -18,7 +18,7 @@ from rosbags.rosbag2 import CompressionMode, StoragePlugin
 from dfm_vla_ros.bags.faults import BagError
 from dfm_vla_ros.bags.reading import Bag, Message
 from dfm_vla_ros.bags.synthetic import Recorded, Run, write_messages
-from dfm_vla_ros.bags.types import typestore
+from dfm_vla_ros.bags.types import make, typestore
 from dfm_vla_ros.bags.writing import BagWriter
 
 RUN = Run(seconds=3.0, episode_s=3.0, side_px=48)
@@ -282,6 +282,24 @@ def test_that_a_foreign_type_is_read_by_the_definition_in_the_bag(tmp_path: Path
     found, faults = read(tmp_path / "run")
     assert (found[0].value.force, found[0].value.unit) == (3.5, "N")
     assert faults == ""
+
+
+def test_that_a_message_of_an_older_version_lacks_nothing_but_says_so(tmp_path: Path) -> None:
+    from rosbags.rosbag2 import Writer
+    from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+    kind, store = "dfm_vla_ros/msg/ActionChunk", get_typestore(Stores.ROS2_JAZZY)
+    store.register(get_types_from_msg("std_msgs/Header header\nstring goal_id", kind))
+    message = make(store, kind, 5)
+    message.goal_id = "abc"
+    with Writer(tmp_path / "run", version=9, storage_plugin=MCAP) as writer:
+        connection = writer.add_connection("/action_chunk", kind, typestore=store)
+        writer.write(connection, 5, store.serialize_cdr(message, kind))
+    found, faults = read(tmp_path / "run")
+    assert found[0].value.goal_id == "abc"
+    assert found[0].value.hold is False
+    assert len(found[0].value.tokens) == 0
+    assert f"{kind}: is of another version, without observation_stamp, " in faults
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7])
