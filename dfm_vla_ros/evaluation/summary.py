@@ -14,7 +14,10 @@ from dfm_vla_ros.evaluation.statistics import wilson
 
 
 def summarise(
-    task: str, results: Sequence[EpisodeResult], messages: Mapping[int, str], seconds: float
+    task: str,
+    results: Sequence[EpisodeResult],
+    messages: Mapping[int, str],
+    seconds: float | None = None,
 ) -> dict[str, Any]:
     """Return a task's row of the result, for JSON.
 
@@ -26,7 +29,7 @@ def summarise(
         task: its name.
         results: of the episodes that ended, in any order.
         messages: seed -> error of the others.
-        seconds: that all took [s].
+        seconds: that all took [s]; None: not known.
     """
     successes = sum(result.success for result in results)
     ends = Counter(result.ended for result in results)

@@ -1,0 +1,130 @@
+"""Episodes of many conditions: kept as they end, counted, compared with the clean ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.evaluation.comparison import ComparisonError, Paired, holm, paired
+from dfm_vla_ros.evaluation.conditions import CLEAN
+from dfm_vla_ros.evaluation.motion import MotionRecord
+from dfm_vla_ros.evaluation.runner import EpisodeResult
+from dfm_vla_ros.evaluation.summary import summarise
+
+EPISODES = "episodes.jsonl"
+Job = tuple[str, str, int]
+"""Condition, task, seed."""
+Outcome = EpisodeResult | str
+"""How an episode went, or what went wrong."""
+
+
+class EpisodeBook:
+    """What is known of every episode, in a file that survives an interruption.
+
+    The first line says what all have in common, each other one holds an episode.
+    """
+
+    def __init__(self, folder: Path, common: Mapping[str, Any]) -> None:
+        """Open ``folder``, or begin it.
+
+        Raises:
+            DfmVlaError: its episodes are of something else than ``common``.
+        """
+        self._path = folder / EPISODES
+        self.outcomes: dict[Job, Outcome] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        if not self._path.exists():
+            self._path.write_text(json.dumps(dict(common)) + "\n")
+        # A last line that was cut short is no episode.
+        first, *lines = self._path.read_text().split("\n")[:-1]
+        if json.loads(first) != json.loads(json.dumps(dict(common))):
+            raise DfmVlaError(
+                f"{folder} holds episodes of {first}, not of {json.dumps(dict(common))}: "
+                "choose another folder"
+            )
+        for line in lines:
+            row = json.loads(line)
+            job = row["condition"], row["task"], row["seed"]
+            self.outcomes[job] = row.get("error") or _result(row["result"])
+        self._path.write_text("\n".join([first, *lines]) + "\n")
+
+    def add(self, job: Job, outcome: Outcome) -> None:
+        """Keep an episode."""
+        row: dict[str, Any] = dict(zip(("condition", "task", "seed"), job, strict=True))
+        row |= {"error": outcome} if isinstance(outcome, str) else {"result": asdict(outcome)}
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        self.outcomes[job] = outcome
+
+    def rows(self, condition: str, seeds: Iterable[int]) -> list[dict[str, Any]]:
+        """Return the row of each task of a condition, as in a result of ``dfm-vla eval``."""
+        wanted = set(seeds)
+        found: dict[str, dict[int, Outcome]] = {}
+        for (name, task, seed), outcome in self.outcomes.items():
+            if name == condition and seed in wanted:
+                found.setdefault(task, {})[seed] = outcome
+        return [_row(task, outcomes) for task, outcomes in found.items()]
+
+
+def table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return lines of Markdown: each condition beside the clean one, p-values after Holm.
+
+    Args:
+        results: condition -> result, :data:`CLEAN` among them.
+    """
+    rows = [(name, row) for name, result in results.items() for row in result["tasks"]]
+    rows.sort(key=lambda found: found[1]["task"])
+    pairs = [_pair(results[CLEAN], row) if name != CLEAN else None for name, row in rows]
+    corrected = iter(holm([pair.p_value for pair in pairs if pair is not None]))
+    return [
+        "| task | condition | successes | 95% | median | only clean, only this | p (Holm) "
+        "| arms that moved |",
+        "|---|---|---|---|---|---|---|---|",
+        *(
+            _line(name, row, pair, next(corrected) if pair else 1.0)
+            for (name, row), pair in zip(rows, pairs, strict=True)
+        ),
+    ]
+
+
+def _pair(clean: Mapping[str, Any], row: Mapping[str, Any]) -> Paired | None:
+    """Return the comparison of a task's row with the clean one, if they have seeds in common."""
+    same = [other for other in clean["tasks"] if other["task"] == row["task"]]
+    try:
+        return paired({"tasks": same}, {"tasks": [row]})[0]
+    except ComparisonError:
+        return None
+
+
+def _line(name: str, row: Mapping[str, Any], pair: Paired | None, p_holm: float) -> str:
+    done, ended = row["successes"], row["successes"] + row["failures"]
+    low, high = row["interval"]
+    median = row["median_success_s"]
+    cells = [
+        row["task"],
+        name,
+        f"{done}/{ended}" + (f", {row['errors']} errors" if row["errors"] else ""),
+        f"{100 * low:.0f} to {100 * high:.0f}",
+        "" if median is None else f"{median:.1f} s",
+        "" if pair is None else f"{pair.only_a}, {pair.only_b}",
+        "" if pair is None else f"{p_holm:.2g}",
+        ", ".join(f"{arms} {count}" for arms, count in sorted(row["arms_moved"].items())),
+    ]
+    if row["mean_other_progress"] is not None:
+        cells[1] += f" (did it: {row['others']})"
+    return f"| {' | '.join(cells)} |"
+
+
+def _row(task: str, outcomes: Mapping[int, Outcome]) -> dict[str, Any]:
+    ended = [found for found in outcomes.values() if not isinstance(found, str)]
+    messages = {seed: text for seed, text in outcomes.items() if isinstance(text, str)}
+    return summarise(task, ended, messages)
+
+
+def _result(values: dict[str, Any]) -> EpisodeResult:
+    changed = {"motion": MotionRecord(**values["motion"]), "moved": tuple(values["moved"])}
+    return EpisodeResult(**(values | changed))
