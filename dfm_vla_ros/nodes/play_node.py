@@ -56,7 +56,7 @@ PLAYED = (
 """What is played, where the bag has it; nothing else is."""
 DISCOVERY_S = 2.0
 """From the start until whoever else is there has been discovered."""
-LOOK_S = 0.5
+LOOK_S, WAIT_S = 0.5, 0.1
 TICK_S = 0.005
 LEAST_CLOCK_NS = 10_000_000
 BUSY = (PolicyStatus.RUNNING, PolicyStatus.WAITING)
@@ -95,7 +95,7 @@ class PlayNode(Node):
         self._goal = ""
         self._began_s = self._looked_s = time.monotonic()
         self._zero: tuple[float, int] | None = None
-        self._told_ns = 0
+        self._told_ns, self._again_s = 0, 0.0
         self.create_subscription(PolicyStatus, POLICY_STATUS, self._take_status, qos.STATUS)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(TICK_S, self._tick, clock=steady)
@@ -111,7 +111,8 @@ class PlayNode(Node):
             self._look()
         if self._zero is not None:
             self._play(now_s)
-        elif now_s - self._began_s >= DISCOVERY_S:
+        elif now_s - self._began_s >= DISCOVERY_S and now_s >= self._again_s:
+            self._again_s = now_s + WAIT_S
             self._begin(now_s)
 
     def _look(self) -> None:
@@ -125,25 +126,31 @@ class PlayNode(Node):
             raise PlayRefused(f"not played: {found}")
 
     def _begin(self, now_s: float) -> None:
+        """Let time stand at the beginning until the policy is ready, then let it run."""
         self._look()
+        if not self._topics:
+            self._make_topics()
+        if self._next is None:
+            raise PlayRefused(f"{self._values['bag']} holds no message of what is played")
+        self._clock.publish(ClockMessage(clock=from_nanoseconds(self._next.received_ns)))
         waited_s = now_s - self._began_s
-        if not self._ready:
-            if waited_s > self._values["patience"]:
-                raise NoPolicy(
-                    f"no policy node became ready within {waited_s:.0f} s; see its log, or set "
-                    "wait_for_policy to false"
-                )
-            return
+        if self._ready:
+            # A moment, so that subscribers have found the new publishers.
+            self._zero = (now_s + 1.0, self._next.received_ns)
+        elif waited_s > self._values["patience"]:
+            raise NoPolicy(
+                f"no policy node became ready within {waited_s:.0f} s; see its log, or set "
+                "wait_for_policy to false"
+            )
+
+    def _make_topics(self) -> None:
         for name in self._played:
-            kind = self._kind(name)
             profile = qos.STATUS if name in LATCHED else qos.SENSOR_SOURCE
-            self._topics[name] = self.create_publisher(message_type(kind), name, profile)
+            kind = message_type(self._kind(name))
+            self._topics[name] = self.create_publisher(kind, name, profile)
         self._clock = self.create_publisher(ClockMessage, "/clock", qos.SENSOR_SOURCE)
         self._instructions = self.create_publisher(String, "instruction", qos.COMMAND)
         self._next = next(self._messages, None)
-        if self._next is not None:
-            # A moment, so that subscribers have found the new publishers.
-            self._zero = (now_s + 1.0, self._next.received_ns)
 
     def _kind(self, name: str) -> str:
         (absolute,) = (each for each, relative in self._names.items() if relative == name)
