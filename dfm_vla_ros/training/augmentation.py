@@ -11,13 +11,15 @@ from dfm_vla_ros.training.config import AugmentationConfig
 from dfm_vla_ros.training.draws import stream
 
 Images = NDArray[np.uint8]
+OTHERS = ("variants", "code_dropout", "joint_shift_rad")
+"""Keys that do not change an image."""
 
 
 def version_name(config: AugmentationConfig, seed: int, version: int) -> str:
     """Return what tells apart the cached codes of version 0 (clean), 1, 2, ..."""
     if version == 0:
         return "clean"
-    kept = {k: v for k, v in asdict(config).items() if k not in ("variants", "code_dropout")}
+    kept = {k: v for k, v in asdict(config).items() if k not in OTHERS}
     return f"{stream(seed, version, sorted(kept.items())):016x}"
 
 

@@ -77,6 +77,13 @@ class AugmentationConfig:
     brightness: float = key(0.2, "largest relative change of brightness", low=0, high=1)
     contrast: float = key(0.2, "largest relative change of contrast", low=0, high=1)
     shift_px: int = key(3, "largest shift of the image in either direction [px]", low=0)
+    joint_shift_rad: float = key(
+        0.0,
+        "deviation of a shift of the measured and commanded arm joints, whose labels lead back; "
+        "for small data sets",
+        low=0,
+        high=0.1,
+    )
 
 
 @dataclass(frozen=True)

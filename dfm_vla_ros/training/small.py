@@ -18,6 +18,7 @@ from dfm_vla_ros.model.refiner import Prefix
 from dfm_vla_ros.training.config import TrainConfig
 from dfm_vla_ros.training.draws import Draws
 from dfm_vla_ros.training.frames import Frames, split
+from dfm_vla_ros.training.joint_shift import JointShift
 from dfm_vla_ros.training.objectives import make_objective
 from dfm_vla_ros.training.trainable import Batch
 
@@ -92,6 +93,8 @@ class SmallTrainable:
         self.frames = tokenize(frames, checkpoint, codes)
         self.train, self.held = split(frames.episode, config.held_out, config.seed)
         self.objective = make_objective(config, config.action_vocabulary, device)
+        deviation_rad = config.augmentation.joint_shift_rad
+        self.shift = JointShift(frames, checkpoint, deviation_rad) if deviation_rad > 0 else None
         self.samples = len(self.train)
         self.fingerprint = self._fingerprint(frames, codes)
 
@@ -111,6 +114,8 @@ class SmallTrainable:
         objective, variants = self.objective, self.config.augmentation.variants
         version = (draws.uniform("version", ()) * (variants + 1)).long()
         tensors = {**self.frames.prefix(index, version), "target": self.frames.actions[index]}
+        if self.shift is not None:
+            tensors["proprioception"], tensors["target"] = self.shift.tokens(index, draws)
         self._blank(tensors, draws)
         tensors["times"] = objective.times(draws)
         shape = (2, objective.replicas, tensors["target"].shape[1])
