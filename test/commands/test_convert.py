@@ -180,7 +180,7 @@ def test_that_an_episode_larger_than_memory_would_like_waits_on_the_disk(
 def test_that_twenty_kills_at_random_moments_lose_nothing_and_double_nothing(
     tmp_path: Path,
 ) -> None:
-    bag = write_messages(tmp_path / "run", Run(60.0, 5.0, side_px=48).messages())
+    bag = write_messages(tmp_path / "run", Run(36.0, 3.0, side_px=32).messages())
     began = time.monotonic()
     assert convert(bag, tmp_path / "whole").returncode == 0
     whole_s = time.monotonic() - began
