@@ -114,7 +114,7 @@ class Converter:
         except BagError:
             self._say_faults(bag, account)
             raise
-        self.say(f"{bag.path}: by {episodes.split}, third view {topics.trigger}")
+        self.say(f"{bag.path}: split: {episodes.split}, third view: {topics.trigger}")
         try:
             for cut in episodes:
                 self._take(bag, cut, account)
