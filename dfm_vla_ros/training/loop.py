@@ -79,20 +79,25 @@ class Trainer:
         Raises:
             TrainingFailed: the loss or its gradient is not finite.
         """
+        try:
+            with self._stop.listening(), self.records:
+                self._steps()
+        finally:
+            self.close()
+
+    def _steps(self) -> None:
         progress, config = self.progress, self.config
-        with self._stop.listening(), self.records:
-            if progress.step == 0 and config.steps == 0:
-                self._save()
-            ended = 0 < config.max_seconds <= progress.seconds
-            while progress.step < config.steps and not ended:
-                began = time.monotonic()
-                figures = self.step(progress.step + 1)
-                progress.seconds += time.monotonic() - began
-                self.records.step(figures, self.waited_s)
-                ended = progress.step == config.steps or self._interrupted()
-                if ended or self.records.due(progress.step):
-                    self._save(ended)
-        self.close()
+        if progress.step == 0 and config.steps == 0:
+            self._save()
+        ended = 0 < config.max_seconds <= progress.seconds
+        while progress.step < config.steps and not ended:
+            began = time.monotonic()
+            figures = self.step(progress.step + 1)
+            progress.seconds += time.monotonic() - began
+            self.records.step(figures, self.waited_s)
+            ended = progress.step == config.steps or self._interrupted()
+            if ended or self.records.due(progress.step):
+                self._save(ended)
 
     def close(self) -> None:
         """End the thread that makes batches."""
