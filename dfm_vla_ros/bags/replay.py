@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -135,20 +136,21 @@ def replay(job: Job, processes: int = 1, recorded: ActionCodec | None = None) ->
 
     Args:
         job: what to answer; it is dealt out among the processes.
-        processes: that load the policy, each with one thread; 1: this one.
+        processes: that load the policy, this one among them, each with one thread.
         recorded: tokenizer of the records.
     """
-    if processes == 1:
-        yield from answers(job, recorded)
-        return
     parts = [job.records[part::processes] for part in range(processes)]
-    jobs = [
-        (Job(job.bag, job.topics, job.checkpoint, job.decoding, part), recorded)
-        for part in parts
-        if part
-    ]
-    for found in run_parallel(_all_answers, jobs, len(jobs)):
-        yield from found
+    mine, *others = [replace(job, records=part) for part in parts if part] or [job]
+    with ThreadPoolExecutor(1) as beside:
+        given = [(part, recorded) for part in others]
+        found = beside.submit(_of_others, given) if others else None
+        yield from answers(mine, recorded)
+        if found is not None:
+            yield from found.result()
+
+
+def _of_others(jobs: list[tuple[Job, ActionCodec | None]]) -> list[Answer]:
+    return [each for found in run_parallel(_all_answers, jobs, len(jobs)) for each in found]
 
 
 def answers(job: Job, recorded: ActionCodec | None = None) -> Iterator[Answer]:

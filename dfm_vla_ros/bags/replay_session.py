@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -166,8 +167,10 @@ def replay_bag(request: Request) -> Replayed:
             problems += _inexact(records)
             records = look(bag, recording, request.instruction)
             recording.chunks = records
-        runs = [_run(path, request, recording) for path in request.checkpoints]
-        pictures = take_pictures(bag, recording, request.with_film)
+        with ThreadPoolExecutor(1) as beside:
+            drawn = beside.submit(take_pictures, bag, recording, request.with_film)
+            runs = [_run(path, request, recording) for path in request.checkpoints]
+            pictures = drawn.result()
         start_ns = recording.rates.span_ns[0]
         problems += list(dict.fromkeys(fault.text(start_ns) for fault in bag.faults))
         problems += _lacking(recording, runs)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +21,7 @@ from dfm_vla_ros.nodes.trajectories import doubles
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.policy.types import Chunk, Observation
 
-WITHOUT, UNHEARD, HEARD = "without the trace", "nobody subscribes", "somebody subscribes"
+UNHEARD, HEARD = "nobody subscribes", "somebody subscribes"
 RESAMPLES = 2000
 
 
@@ -31,28 +30,29 @@ class Costs:
     """Times of chunks, from the call to the published message.
 
     Attributes:
-        times_s: variant -> (R,), one a round [s].
+        pairs_s: UNHEARD, HEARD -> (R, 2), without the trace and as the node makes chunks [s].
     """
 
-    times_s: dict[str, NDArray[np.float64]]
+    pairs_s: dict[str, NDArray[np.float64]]
 
-    def median_s(self, variant: str) -> float:
-        """Return the median time [s]."""
-        return float(np.median(self.times_s[variant]))
+    def median_s(self, situation: str) -> tuple[float, float]:
+        """Return the median time without the trace, and as the node makes chunks [s]."""
+        without, node = np.median(self.pairs_s[situation], axis=0)
+        return float(without), float(node)
 
-    def extra(self, variant: str) -> tuple[float, float, float]:
-        """Return by which share ``variant`` takes longer than without: value, 95% interval.
+    def extra(self, situation: str) -> tuple[float, float, float]:
+        """Return by which share the node's chunks take longer: value, 95% interval.
 
-        The median over rounds of the difference within a round, so that what else the machine
-        does meanwhile cancels; the interval by resampling rounds.
+        The median over pairs of the difference within a pair, by the median without the trace;
+        the interval by resampling pairs.
         """
-        base = self.median_s(WITHOUT)
-        differences = self.times_s[variant] - self.times_s[WITHOUT]
-        drawn = np.random.default_rng(0).integers(
-            len(differences), size=(RESAMPLES, len(differences))
-        )
+        pairs = self.pairs_s[situation]
+        base, differences = np.median(pairs[:, 0]), pairs[:, 1] - pairs[:, 0]
+        random = np.random.default_rng(0)
+        drawn = random.integers(len(pairs), size=(RESAMPLES, len(pairs)))
         low, high = np.percentile(np.median(differences[drawn], axis=1), [2.5, 97.5])
-        return float(np.median(differences)) / base, float(low) / base, float(high) / base
+        value = float(np.median(differences))
+        return value / base, float(low) / base, float(high) / base
 
 
 class _Bench:
@@ -78,19 +78,12 @@ class _Bench:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._ear)
 
-    def listen(self) -> Callable[[], None]:
-        """Subscribe to the trace; return what ends it."""
+    def listen(self) -> None:
+        """Subscribe to the trace."""
         topic = "policy_node/trace"
-        made = self._ear.create_subscription(PolicyTrace, topic, lambda _: None, qos.EVERY_COMMAND)
+        self._ear.create_subscription(PolicyTrace, topic, lambda _: None, qos.EVERY_COMMAND)
         while not self._trace.wanted:
             self._executor.spin_once(timeout_sec=0.01)
-
-        def end() -> None:
-            self._ear.destroy_subscription(made)
-            while self._trace.wanted:
-                self._executor.spin_once(timeout_sec=0.01)
-
-        return end
 
     def plain(self, observation: Observation, seed: int) -> None:
         """Make and publish a chunk as if there were no trace."""
@@ -119,27 +112,31 @@ class _Bench:
 
 
 def measure(policy: Policy, observation: Observation, rounds: int) -> Costs:
-    """Make ``rounds`` chunks of every variant, in an order that changes from round to round."""
-    times: dict[str, list[float]] = {WITHOUT: [], UNHEARD: [], HEARD: []}
-    random = np.random.default_rng(0)
+    """Make ``rounds`` pairs of chunks while nobody subscribes, and as many while somebody does.
+
+    Within a pair the order is drawn, so that what else the machine does meets both alike.
+    """
     with own_domain() as domain:
         bench = _Bench(policy, domain)
         try:
-            for variant in (bench.plain, bench.traced):
-                variant(observation, 0)  # warm
-            for number in range(rounds):
-                for name in random.permutation(list(times)):
-                    times[name].append(_timed(bench, name, observation, number))
+            for make in (bench.plain, bench.traced):
+                make(observation, 0)  # warm
+            unheard = _pairs(bench, observation, rounds)
+            bench.listen()
+            heard = _pairs(bench, observation, rounds)
         finally:
             bench.close()
-    return Costs({name: np.array(taken) for name, taken in times.items()})
+    return Costs({UNHEARD: unheard, HEARD: heard})
 
 
-def _timed(bench: _Bench, name: str, observation: Observation, seed: int) -> float:
-    end = bench.listen() if name == HEARD else lambda: None
-    make = bench.plain if name == WITHOUT else bench.traced
-    began_s = time.perf_counter()
-    make(observation, seed)
-    taken_s = time.perf_counter() - began_s
-    end()
-    return taken_s
+def _pairs(bench: _Bench, observation: Observation, rounds: int) -> NDArray[np.float64]:
+    """Return (R, 2): times without the trace and as the node makes chunks [s]."""
+    random = np.random.default_rng(0)
+    makes = (bench.plain, bench.traced)
+    times = np.zeros((rounds, 2))
+    for number in range(rounds):
+        for which in random.permutation(2):
+            began_s = time.perf_counter()
+            makes[which](observation, number)
+            times[number, which] = time.perf_counter() - began_s
+    return times
