@@ -13,9 +13,12 @@ from small import random_observation
 from tiny_univla import unified_checkpoint
 
 from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.model.folder import DecoderConfig, PathConfig
 from dfm_vla_ros.model.unified import UnifiedRefiner
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
 from dfm_vla_ros.policy.policy import Policy
+from dfm_vla_ros.tokens.fast import FastTokenizer
+from dfm_vla_ros.tokens.presets import small_layout
 from dfm_vla_ros.training.config import ConfigError, LoraConfig, TrainConfig
 from dfm_vla_ros.training.draws import Draws
 from dfm_vla_ros.training.loop import Trainer
@@ -157,3 +160,31 @@ def test_that_settings_that_do_not_fit_the_network_are_refused(
 ) -> None:
     with pytest.raises((ConfigError, FlowError), match=message):
         train(run(tmp_path, switches, **keys))
+
+
+def save_with_fast(folder: Path) -> None:
+    """Write a checkpoint whose action tokens are FAST's: runs of coefficients, without order."""
+    like, rng = unified_checkpoint(), np.random.default_rng(0)
+    reference = rng.normal(0, 0.3, (40, 14))
+    targets = reference[:, None] + rng.normal(0, 0.01, (40, 5, 14)).cumsum(1)
+    joints = like.action.joint_names
+    fast = FastTokenizer.fit(targets, reference, joints, [], 0.1, vocabulary_size=128, scale=10.0)
+    counts = (like.text.vocabulary_size, 4096, fast.vocabulary_size - 1)
+    layout = small_layout(*counts, like.layout.images, 256, end_token=True)
+    config = replace(like.config.refiner, vocabulary_size=layout.vocabulary_size)
+    sizes = (layout.action_ids, fast.token_count, layout.special["mask"])
+    refiner = UnifiedRefiner(config, *sizes)
+    described = replace(like.config, refiner=config)
+    parts = {"refiner": refiner, "action": fast, "layout": layout}
+    replace(like, config=described, **parts).save(folder, "# base\n")
+
+
+def test_that_tokens_without_order_are_trained_only_as_such(tmp_path: Path) -> None:
+    config = run(tmp_path, steps=2)
+    save_with_fast(tmp_path / "base")
+    with pytest.raises(ConfigError, match="tokens of kind fast have no order"):
+        train(config)
+    settings = {"path": PathConfig(kind="mixture"), "decoder": DecoderConfig(target="argmax")}
+    policy = Policy.load(train(replace(config, smoothing_bins=0.0, **settings), overwrite=True))
+    assert policy.tokenizer.kind == "fast"
+    assert policy.act(random_observation()).tokens.shape == policy.tokenizer.token_shape
