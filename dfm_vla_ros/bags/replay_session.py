@@ -77,6 +77,7 @@ class Run:
         name: of the checkpoint, with the beginning of its hash.
         answers: by number of their record.
         seconds: that they took, loading included [s].
+        loading_s: until the first answer [s].
         own_latency: whether the recorded times are another checkpoint's.
         differences: of settings between record and replay, as sentences.
     """
@@ -84,6 +85,7 @@ class Run:
     name: str
     answers: list[Answer]
     seconds: float
+    loading_s: float
     own_latency: bool
     differences: list[str] = field(default_factory=list)
 
@@ -197,10 +199,11 @@ def _run(checkpoint: Path, request: Request, recording: Recording) -> Run:
     codec = load_action_tokenizer(checkpoint)
     job = Job(request.bag, recording.topics, checkpoint, decoding, tuple(records))
     processes = max(1, min(request.processes, len(records) // CHUNKS_A_PROCESS))
-    found = sorted(
-        replay(job, processes, _codec_of(records, codec, request)),
-        key=lambda answer: answer.number,
-    )
+    found, loading_s = [], 0.0
+    for answer in replay(job, processes, _codec_of(records, codec, request)):
+        loading_s = loading_s or time.perf_counter() - began_s
+        found.append(answer)
+    found.sort(key=lambda answer: answer.number)
     seconds = time.perf_counter() - began_s
     differences = []
     if recorded and digest not in recorded:
@@ -209,7 +212,7 @@ def _run(checkpoint: Path, request: Request, recording: Recording) -> Run:
             f"{digest[:12]}: its tokens are its own"
         )
     name = f"{checkpoint.name} {digest[:8]}"
-    return Run(name, found, seconds, digest not in recorded, differences)
+    return Run(name, found, seconds, loading_s, digest not in recorded, differences)
 
 
 def _codec_of(

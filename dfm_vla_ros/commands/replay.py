@@ -122,6 +122,7 @@ def _print(done: Replayed, page: Path, size: int, seconds: float) -> dict[str, A
     for run in done.runs:
         line = f"{run.name}: {len(run.answers)} chunks replayed in {run.seconds:.1f} s"
         line += f", {done.duration_s / max(run.seconds, 1e-9):.1f} x real time"
+        line += f" (the first after {run.loading_s:.1f} s)"
         if run.compared:
             line += f"; the recorded tokens in {run.same} of {run.compared}"
         print(line)
@@ -140,6 +141,7 @@ def _print(done: Replayed, page: Path, size: int, seconds: float) -> dict[str, A
                 "name": run.name,
                 "replayed": len(run.answers),
                 "seconds": run.seconds,
+                "loading_s": run.loading_s,
                 "compared": run.compared,
                 "same": run.same,
             }
