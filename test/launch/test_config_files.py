@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from dfm_vla_ros.nodes import executor_node, policy_node, sim_node
+from dfm_vla_ros.nodes import executor_node, monitor_node, policy_node, sim_node
 from dfm_vla_ros.nodes.outputs import OUTPUTS
 from dfm_vla_ros.observing.joint_states import ArmNames
 from dfm_vla_ros.resources import resource_path
@@ -13,6 +13,7 @@ from dfm_vla_ros.resources import resource_path
 NODES = {
     "policy_node": policy_node.PARAMETERS,
     "executor_node": executor_node.PARAMETERS,
+    "monitor_node": monitor_node.PARAMETERS,
     "sim_node": sim_node.PARAMETERS,
 }
 FILES = ("piper", "cobot_magic")
@@ -38,11 +39,12 @@ def test_that_every_key_is_a_parameter_and_every_value_one_it_takes(name: str) -
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_that_both_nodes_read_the_same_driver(name: str) -> None:
+def test_that_all_nodes_read_the_same_driver(name: str) -> None:
     given = configuration(name)
     shared = ("arm_joint_states", "arm_joint_names", "gripper_scale")
-    policy, executor = ({key: given[node][key] for key in shared} for node in given)
-    assert policy == executor
+    policy, *others = ({key: given[node][key] for key in shared} for node in given)
+    assert len(others) == 2
+    assert all(other == policy for other in others)
     assert policy["arm_joint_states"] is True
     arms = ArmNames(policy)
     # A finger opens to 0.035 m; the driver measures from finger to finger.
