@@ -126,8 +126,10 @@ def read_recording(bag: Bag, topics: dict[str, str]) -> Recording:
         BagError: there is nothing that a replay could use.
     """
     if not topics:
+        next(bag.messages(), None)  # finds what is wrong with it
         held = ", ".join(sorted(bag.topics)) or "nothing"
-        raise BagError(f"{bag.path} holds none of this package's topics; it holds {held}")
+        faults = "".join(f"; {fault.text()}" for fault in bag.faults)
+        raise BagError(f"{bag.path} holds none of this package's topics; it holds {held}{faults}")
     recording = Recording(topics=topics)
     names = {absolute: relative for relative, absolute in topics.items()}
     refusals = _Refusals()

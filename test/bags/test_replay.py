@@ -10,7 +10,7 @@ import pytest
 from small import small_checkpoint
 
 from dfm_vla_ros.bags import replay_rerun
-from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.reading import Bag, BagError
 from dfm_vla_ros.bags.replay_breaking import UnknownFault, broken_copy
 from dfm_vla_ros.bags.replay_images import read_images
 from dfm_vla_ros.bags.replay_records import read_recording, relative_topics
@@ -74,6 +74,13 @@ def test_that_the_namespace_with_most_topics_is_taken_unless_one_is_named() -> N
     }
     assert relative_topics(Held(), wanted, "one") == {"joint_states": "/one/joint_states"}
     assert relative_topics(Held(), ("image",)) == {}
+
+
+def test_that_a_file_that_is_no_bag_is_refused_with_what_is_wrong(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.mcap"
+    foreign.write_bytes(b"not a recording")
+    with pytest.raises(BagError, match=r"it holds nothing; foreign.mcap.*"):
+        replay_bag(Request(foreign, ()))
 
 
 def test_that_rates_tell_gaps_and_stamps_that_go_back() -> None:
