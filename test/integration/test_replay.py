@@ -41,6 +41,7 @@ def bag(start_graph: Callable[..., Graph], tmp_path_factory: pytest.TempPathFact
     graph.wait_matched(policies=1)
     graph.children.start_node("recorder", {"folder": folder})
     graph.client.wait_listener("recorder", ("action_chunk", "third_camera/image_raw"), 60.0)
+    graph.client.linger(1.0)  # until the policy knows of the recorder, too
     graph.client.reset("place_block", 3)
     talk = Conversation(graph)
     handle = talk.send()
@@ -69,7 +70,7 @@ def test_that_the_offline_replay_makes_the_tokens_of_the_live_node(
     assert any(chunk.committed_steps and chunk.warm_start for chunk in recording.chunks)
     status, figures = replayed(bag, checkpoint, tmp_path)
     run = figures["runs"][0]
-    assert run["same"] == run["compared"] == len(recording.chunks) >= 8
+    assert run["same"] == run["compared"] == len(recording.chunks) >= 4
     assert status == 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "place the block on the plate" in page
