@@ -19,6 +19,9 @@ from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.tokens import ActionCodec
 from dfm_vla_ros.workers import run_parallel
 
+START_CHUNKS = 40
+"""What a process answers while another one loads torch and the policy."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -139,14 +142,21 @@ def replay(job: Job, processes: int = 1, recorded: ActionCodec | None = None) ->
         processes: that load the policy, this one among them, each with one thread.
         recorded: tokenizer of the records.
     """
-    parts = [job.records[part::processes] for part in range(processes)]
-    mine, *others = [replace(job, records=part) for part in parts if part] or [job]
+    mine, *others = [replace(job, records=part) for part in deal(job.records, processes)]
     with ThreadPoolExecutor(1) as beside:
         given = [(part, recorded) for part in others]
         found = beside.submit(_of_others, given) if others else None
         yield from answers(mine, recorded)
         if found is not None:
             yield from found.result()
+
+
+def deal(records: tuple[ChunkRecord, ...], processes: int) -> list[tuple[ChunkRecord, ...]]:
+    """Return this process's records, then the others', who get less: they have to load first."""
+    share = max(0, (len(records) - START_CHUNKS) // processes)
+    mine = len(records) - share * (processes - 1)
+    parts = [records[mine + share * k : mine + share * (k + 1)] for k in range(processes - 1)]
+    return [records[:mine], *(part for part in parts if part)]
 
 
 def _of_others(jobs: list[tuple[Job, ActionCodec | None]]) -> list[Answer]:

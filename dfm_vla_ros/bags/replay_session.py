@@ -40,8 +40,6 @@ WANTED = (
     *(f"{camera}_camera/{way.suffix}" for camera in CAMERAS for way in TRANSPORTS.values()),
 )
 """Topics that a replay reads."""
-CHUNKS_A_PROCESS = 30
-"""Fewer are answered sooner than another process has loaded the policy."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +196,8 @@ def _run(checkpoint: Path, request: Request, recording: Recording) -> Run:
     decoding = decodings.pop() if len(decodings) == 1 else ""
     codec = load_action_tokenizer(checkpoint)
     job = Job(request.bag, recording.topics, checkpoint, decoding, tuple(records))
-    processes = max(1, min(request.processes, len(records) // CHUNKS_A_PROCESS))
     found, loading_s = [], 0.0
-    for answer in replay(job, processes, _codec_of(records, codec, request)):
+    for answer in replay(job, request.processes, _codec_of(records, codec, request)):
         loading_s = loading_s or time.perf_counter() - began_s
         found.append(answer)
     found.sort(key=lambda answer: answer.number)

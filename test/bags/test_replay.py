@@ -11,6 +11,7 @@ from small import small_checkpoint
 
 from dfm_vla_ros.bags import replay_rerun
 from dfm_vla_ros.bags.reading import Bag, BagError
+from dfm_vla_ros.bags.replay import deal
 from dfm_vla_ros.bags.replay_breaking import UnknownFault, broken_copy
 from dfm_vla_ros.bags.replay_images import read_images
 from dfm_vla_ros.bags.replay_records import read_recording, relative_topics
@@ -81,6 +82,16 @@ def test_that_a_file_that_is_no_bag_is_refused_with_what_is_wrong(tmp_path: Path
     foreign.write_bytes(b"not a recording")
     with pytest.raises(BagError, match=r"it holds nothing; foreign.mcap.*"):
         replay_bag(Request(foreign, ()))
+
+
+@pytest.mark.parametrize(("count", "processes"), [(0, 2), (10, 2), (144, 2), (144, 3), (300, 1)])
+def test_that_every_chunk_is_dealt_out_once_and_most_to_the_process_that_is_ready(
+    count: int, processes: int
+) -> None:
+    parts = deal(tuple(range(count)), processes)
+    assert [number for part in parts for number in part] == list(range(count))
+    assert len(parts) <= processes
+    assert all(len(parts[0]) >= len(part) > 0 for part in parts[1:])
 
 
 def test_that_rates_tell_gaps_and_stamps_that_go_back() -> None:

@@ -78,10 +78,12 @@ def test_that_the_offline_replay_makes_the_tokens_of_the_live_node(
 
 @pytest.mark.slow
 def test_that_the_same_holds_with_the_chunks_dealt_out_among_processes(
-    bag: Path, checkpoint: Path, recording: Recording
+    bag: Path, checkpoint: Path, recording: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from dfm_vla_ros.bags import replay as module
     from dfm_vla_ros.bags.replay import replay
 
+    monkeypatch.setattr(module, "START_CHUNKS", 0)
     chunks = tuple(recording.chunks)
     job = Job(bag, recording.topics, checkpoint, chunks[0].decoding, chunks)
     found = list(replay(job, processes=2))

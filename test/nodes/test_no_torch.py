@@ -8,7 +8,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("node", ["executor_node", "sim_node", "recorder", "monitor_node", "play_node"])
+@pytest.mark.parametrize(
+    "node", ["executor_node", "sim_node", "recorder", "monitor_node", "play_node"]
+)
 def test_that_a_node_does_not_load_torch(node: str) -> None:
     code = f"import sys, dfm_vla_ros.nodes.{node}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
