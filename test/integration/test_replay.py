@@ -105,12 +105,12 @@ def test_that_another_checkpoint_is_shown_beside_it_and_not_compared(
 def test_that_a_fault_that_is_put_in_changes_what_the_policy_says(
     bag: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    more = ("--break", "swap_wrists", "--no-film", "--processes", "1")
+    more = ("--break", "joint_order", "--no-film", "--processes", "1")
     status, figures = replayed(bag, checkpoint, tmp_path, *more)
     run = figures["runs"][0]
     assert run["compared"] > run["same"]
     assert status == 0
-    assert "swap_wrists" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "joint_order" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def spoilt(bag: Path, folder: Path, keep: float) -> Path:
