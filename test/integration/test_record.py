@@ -22,7 +22,7 @@ from dfm_vla_ros.bags.reading import Bag
 from dfm_vla_ros.bags.synthetic import Run
 from dfm_vla_ros.bags.types import LATCHED, typestore
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.domain import LOCAL, own_domain
+from dfm_vla_ros.nodes.domain import local, own_domain
 from dfm_vla_ros.nodes.watch import message_type
 
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -98,7 +98,7 @@ def start(domain: int) -> Iterator[Callable[..., subprocess.Popen]]:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env={**os.environ, **LOCAL, "ROS_DOMAIN_ID": str(domain)},
+                env={**os.environ, **local(), "ROS_DOMAIN_ID": str(domain)},
             )
         )
         return processes[-1]
