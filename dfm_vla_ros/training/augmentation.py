@@ -11,7 +11,7 @@ from dfm_vla_ros.training.config import AugmentationConfig
 from dfm_vla_ros.training.draws import stream
 
 Images = NDArray[np.uint8]
-OTHERS = ("variants", "code_dropout", "joint_shift_rad")
+OTHERS = ("variants", "code_dropout", "joint_shift_rad", "pose_shift_m")
 """Keys that do not change an image."""
 
 

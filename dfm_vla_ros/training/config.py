@@ -84,6 +84,12 @@ class AugmentationConfig:
         low=0,
         high=0.1,
     )
+    pose_shift_m: float = key(
+        0.0,
+        "observation poses: deviation of a shift of each object; it turns by ten radians a metre",
+        low=0,
+        high=0.1,
+    )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Everything is drawn for the whole batch; a process takes its rows.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -56,6 +57,12 @@ class Draws:
         generator = torch.Generator().manual_seed(stream(self.seed, self.step, purpose))
         numbers = torch.rand((self.batch, *shape), generator=generator)
         return numbers[self.rows.start : self.rows.stop]
+
+    def normal(self, purpose: str, shape: Sequence[int]) -> Tensor:
+        """Return (rows, *shape) numbers of the standard normal distribution, fp64."""
+        uniform = self.uniform(purpose, shape).double()
+        # 2 u - 1 may be -1, whose inverse error function is infinite.
+        return torch.erfinv((2 * uniform - 1).clamp(min=-1 + 1e-6)) * math.sqrt(2)
 
 
 def parts(

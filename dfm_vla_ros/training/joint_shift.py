@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -28,9 +27,7 @@ class JointShift:
 
     def tokens(self, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """Return proprioception (B, 2 D) and action tokens (B, N) of frames ``index`` (B,)."""
-        uniform = draws.uniform("joint shift", (len(self._deviation),)).double()
-        # 2 u - 1 may be -1, whose inverse error function is infinite.
-        normal = torch.erfinv((2 * uniform - 1).clamp(min=-1 + 1e-6)) * math.sqrt(2)
+        normal = draws.normal("joint shift", (len(self._deviation),))
         shift, rows = (normal * self._deviation).numpy(), index.numpy()
         frames, encode = self._frames, self._checkpoint.proprioception.encode
         commanded = frames.commanded[rows] + shift

@@ -20,6 +20,7 @@ from dfm_vla_ros.training.draws import Draws
 from dfm_vla_ros.training.frames import Frames, split
 from dfm_vla_ros.training.joint_shift import JointShift
 from dfm_vla_ros.training.objectives import make_objective
+from dfm_vla_ros.training.pose_shift import PoseShift
 from dfm_vla_ros.training.trainable import Batch
 
 HELD_BATCH = 256
@@ -95,6 +96,8 @@ class SmallTrainable:
         self.objective = make_objective(config, config.action_vocabulary, device)
         deviation_rad = config.augmentation.joint_shift_rad
         self.shift = JointShift(frames, checkpoint, deviation_rad) if deviation_rad > 0 else None
+        deviation_m = config.augmentation.pose_shift_m if checkpoint.poses is not None else 0.0
+        self.moved = PoseShift(frames, checkpoint, deviation_m) if deviation_m > 0 else None
         self.samples = len(self.train)
         self.fingerprint = self._fingerprint(frames, codes)
 
@@ -116,6 +119,8 @@ class SmallTrainable:
         tensors = {**self.frames.prefix(index, version), "target": self.frames.actions[index]}
         if self.shift is not None:
             tensors["proprioception"], tensors["target"] = self.shift.tokens(index, draws)
+        if self.moved is not None:
+            tensors["poses"] = self.moved.tokens(index, draws)
         self._blank(tensors, draws)
         tensors["times"] = objective.times(draws)
         shape = (2, objective.replicas, tensors["target"].shape[1])
