@@ -36,7 +36,7 @@ def test_that_an_error_on_the_way_to_a_published_chunk_is_the_goals_failure(wher
 
     maker = SimpleNamespace(_publish_chunk=publish, _wake=lambda: woken.append(True), failed=0)
     goal = SimpleNamespace(failure="")
-    ChunkMaker._on_chunk(maker, goal, 0, 1.0, "go", done)
+    ChunkMaker._on_chunk(maker, SimpleNamespace(goal=goal), done)
     assert goal.failure.endswith("no tokens")
     assert woken
     assert maker.failed == 1
