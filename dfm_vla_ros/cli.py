@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return its exit status (0 only if what was asked for happened)."""
     options = build_parser().parse_args(arguments)
     try:
-        return int(options.run(options) or 0)
+        status = int(options.run(options) or 0)
+        sys.stdout.flush()
+        return status
     except DfmVlaError as error:
         print(f"dfm-vla {options.command}: {error}", file=sys.stderr)
         return 1
@@ -45,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"dfm-vla {options.command}: needs ROS 2 ({error}): run make setup", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who read the output has gone, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130
 

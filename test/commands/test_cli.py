@@ -44,3 +44,11 @@ def test_that_the_demo_without_ros_says_what_it_needs() -> None:
     assert run.returncode == 1
     assert "dfm-vla demo: needs ROS 2" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_that_a_reader_that_leaves_early_gets_no_trace() -> None:
+    command = [sys.executable, "-m", "dfm_vla_ros.cli", "train", "--help-config"]
+    shown = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    shown.stdout.close()
+    _, errors = shown.communicate()
+    assert (shown.returncode, errors) == (141, "")
