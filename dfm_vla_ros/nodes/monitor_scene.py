@@ -41,6 +41,7 @@ class Scene:
         self.plan_is_new = False
         self.complaint = ""
         self._shown: tuple[str, int] | None = None
+        self._held = ("", 0)
         self._trail: deque[tuple[float, Array]] = deque()
         self._episode = EpisodeWatch()
         self._policy: Any = None
@@ -51,6 +52,7 @@ class Scene:
     def take_chunk(self, message: Any) -> None:
         """Take an ActionChunk; a trace of the same chunk, before or after, says more."""
         if message.hold:
+            self._held = (message.goal_id, message.chunk_id)
             self._show(None, None)
             return
         self._inference_s = message.inference_time
@@ -60,7 +62,9 @@ class Scene:
         self._take(message, tokens, None)
 
     def take_trace(self, message: Any) -> None:
-        """Take a PolicyTrace."""
+        """Take a PolicyTrace; one may come after the hold that ended its chunk."""
+        if message.goal_id == self._held[0] and message.chunk_id <= self._held[1]:
+            return
         rows = len(message.times)
         try:
             tokens = np.asarray(message.tokens, dtype=np.int64).reshape(rows, -1)

@@ -84,6 +84,19 @@ def test_that_a_trace_says_more_of_the_same_chunk_before_it_or_after(
     assert np.isnan(scene.plan.confidence).all()
 
 
+def test_that_a_trace_that_comes_after_the_hold_is_not_shown_and_the_next_one_is(
+    scene: Scene, tokenizer: ActionCodec
+) -> None:
+    scene.take_chunk(chunk(tokenizer))
+    scene.take_chunk(ActionChunk(goal_id="g", chunk_id=1, hold=True))
+    late = trace(tokenizer)
+    scene.take_trace(late)
+    assert scene.plan is None
+    late.chunk_id = 2  # the goal went on after a pause
+    scene.take_trace(late)
+    assert scene.plan is not None
+
+
 def test_that_a_hold_ends_the_plan_once(scene: Scene, tokenizer: ActionCodec) -> None:
     scene.take_chunk(chunk(tokenizer))
     scene.plan_is_new = False
