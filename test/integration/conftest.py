@@ -15,6 +15,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from probe import Graph
 
+from dfm_vla_ros.nodes.domain import own_domain
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,6 +36,13 @@ def wide_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made.action = replace(made.action, widths=np.full_like(made.action.widths, 1e-2))
     made.save(folder, "random weights")
     return folder
+
+
+@pytest.fixture
+def domain() -> Iterator[int]:
+    """A ROS domain that nobody else uses meanwhile."""
+    with own_domain() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from dfm_vla_ros.bags.topics import TopicChoice, find_topics
 from dfm_vla_ros.bags.types import TOPICS, typestore
 from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.domain import own_domain
 from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
 from dfm_vla_ros.nodes.stamps import TimeBase
 from dfm_vla_ros.nodes.watch import Watch, message_type
@@ -105,12 +103,6 @@ class Live:
         self.bag.destroy_node()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with own_domain() as found:
-        yield found
 
 
 def live_frames(path: Path, domain: int, transport: str) -> Live:

@@ -22,7 +22,7 @@ from dfm_vla_ros.bags.reading import Bag
 from dfm_vla_ros.bags.synthetic import Run
 from dfm_vla_ros.bags.types import LATCHED, typestore
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.domain import local, own_domain
+from dfm_vla_ros.nodes.domain import local
 from dfm_vla_ros.nodes.watch import message_type
 
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -78,12 +78,6 @@ class Robot:
         self.thread.join()
         self.node.destroy_node()
         rclpy.shutdown(context=self.context)
-
-
-@pytest.fixture
-def domain() -> Iterator[int]:
-    with own_domain() as found:
-        yield found
 
 
 @pytest.fixture
