@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import asdict
 
 from rclpy.node import Node
@@ -25,7 +26,9 @@ class StatusTopic:
         """Publish on ``~/status``."""
         self._node, self._timeline = node, timeline
         self._topic = node.create_publisher(ExecutorStatus, "~/status", qos.STATUS)
-        self.message = ExecutorStatus(dry_run=dry_run, state=ExecutorStatus.INACTIVE)
+        self.message = ExecutorStatus(
+            run_id=uuid.uuid4().hex, dry_run=dry_run, state=ExecutorStatus.INACTIVE
+        )
         self._shown: tuple = ()
 
     def accept(self, chunk: ActionChunk, plan: Plan) -> None:

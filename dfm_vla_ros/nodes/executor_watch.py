@@ -26,7 +26,7 @@ class ExecutorWatch:
         self._time, self._on_status = time_base, on_status
         self.status: ExecutorStatus | None = None
         self.restarts = 0
-        """How often it began to count anew."""
+        """How often another process answered than before."""
         self._came_s = self._able_s = float("-inf")
         node.create_subscription(ExecutorStatus, TOPIC, self._take, qos.STATUS)
 
@@ -104,15 +104,6 @@ class ExecutorWatch:
         self._came_s = time.monotonic()
         if message.state != ExecutorStatus.INACTIVE:
             self._able_s = self._came_s
-        if before is not None and is_another_life(before, message):
+        if before is not None and before.run_id != message.run_id:
             self.restarts += 1
         self._on_status()
-
-
-def is_another_life(before: ExecutorStatus, after: ExecutorStatus) -> bool:
-    """Return whether two statuses that follow each other are of different processes.
-
-    One process counts every chunk that it gets, so it cannot have taken another one without.
-    """
-    other = (before.goal_id, before.chunk_id) != (after.goal_id, after.chunk_id)
-    return after.received < before.received or (other and after.received == before.received)

@@ -236,7 +236,7 @@ class Soak:
         parts = status.executed + status.refused + status.superseded + status.pending
         self.record.unaccounted += status.received != parts
         last = self._last
-        if last is None or status.received < last.received:
+        if last is None or status.run_id != last.run_id:
             last = ExecutorStatus()  # its first life, or another one
         for name in ("received", "executed", "refused", "superseded"):
             self.record.chunks[name] += getattr(status, name) - getattr(last, name)

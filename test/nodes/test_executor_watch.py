@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 import pytest
 from dfm_vla_ros.msg import ExecutorStatus
 
-from dfm_vla_ros.nodes.executor_watch import is_another_life
+from dfm_vla_ros.nodes.executor_watch import ExecutorWatch
+from dfm_vla_ros.nodes.stamps import TimeBase
 
 
-def status(received: int, chunk_id: int, goal_id: str = "g") -> ExecutorStatus:
-    return ExecutorStatus(received=received, chunk_id=chunk_id, goal_id=goal_id)
+class Node:
+    """As much of a node as the watch needs."""
+
+    def create_subscription(self, kind: type, topic: str, callback: Callable, _: object) -> None:
+        self.hear = callback
+
+
+def status(run_id: str, received: int = 0) -> ExecutorStatus:
+    return ExecutorStatus(run_id=run_id, received=received, state=ExecutorStatus.HOLDING)
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "another"),
+    ("runs", "restarts"),
     [
-        (status(3, 3), status(3, 3), False),
-        (status(3, 3), status(4, 3), False),  # refused
-        (status(3, 3), status(4, 4), False),
-        (status(3, 3), status(4, 1, "h"), False),
-        (status(3, 3), status(0, 0, ""), True),
-        (status(3, 3), status(1, 4), True),
-        (status(1, 1), status(1, 2), True),  # its first is the next one
+        ([("a", 0), ("a", 1), ("a", 2)], 0),
+        ([("a", 3), ("b", 0)], 1),
+        ([("a", 0), ("b", 0)], 1),  # killed before it could report its first chunk
+        ([("a", 1), ("b", 2)], 1),
+        ([("a", 1), ("b", 0), ("a", 2)], 2),  # two at once
     ],
 )
-def test_that_one_that_takes_another_chunk_without_counting_it_is_another(
-    before: ExecutorStatus, after: ExecutorStatus, another: bool
+def test_that_a_goal_loses_its_executor_to_another_process_whatever_that_has_counted(
+    runs: list[tuple[str, int]], restarts: int
 ) -> None:
-    assert is_another_life(before, after) == another
+    node = Node()
+    watch = ExecutorWatch(node, TimeBase(), lambda: None)
+    first, *others = (status(*run) for run in runs)
+    node.hear(first)
+    before, began_s = watch.restarts, time.monotonic()
+    for message in others:
+        node.hear(message)
+    assert watch.restarts - before == restarts
+    assert ("restarted" in watch.loss(began_s, before)) == bool(restarts)
