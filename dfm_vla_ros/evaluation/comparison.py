@@ -114,7 +114,7 @@ def paired(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Paired]:
                 f"{name} is {one} in one and {other} in the other: equal seeds are different "
                 "layouts; evaluate both alike"
             )
-    found = [_paired(task, one, ended[1].get(task, {})) for task, one in ended[0].items()]
+    found = [paired_episodes(task, one, ended[1].get(task, {})) for task, one in ended[0].items()]
     found = [pair for pair in found if pair.episodes]
     if not found:
         raise ComparisonError(
@@ -131,7 +131,8 @@ def _ended(result: Mapping[str, Any]) -> dict[str, dict[int, bool]]:
     }
 
 
-def _paired(task: str, a: Mapping[int, bool], b: Mapping[int, bool]) -> Paired:
+def paired_episodes(task: str, a: Mapping[Any, bool], b: Mapping[Any, bool]) -> Paired:
+    """Return a comparison of the episodes that ``a`` and ``b`` (seed -> success) both have."""
     seeds = a.keys() & b.keys()
     counts = [
         sum((a[seed], b[seed]) == ends for seed in seeds)

@@ -35,10 +35,23 @@ def load_loop(
         CheckpointError, TokenizerError: the folder is damaged, or its object poses are not this
             twin's.
     """
-    policy = Policy.load(checkpoint, **(decoder or {}))
+    return make_loop(Policy.load(checkpoint, **(decoder or {})), config, dark_cameras, setting)
+
+
+def make_loop(
+    policy: Policy,
+    config: LoopConfig | None = None,
+    dark_cameras: Collection[str] = (),
+    setting: Setting = PLAIN_SETTING,
+) -> Loop:
+    """Return a loop of ``policy``; see `load_loop`.
+
+    Raises:
+        CheckpointError: its object poses are not this twin's.
+    """
     if policy.pose_names not in ((), Twin.pose_names):
         raise CheckpointError(
-            f"{checkpoint} sees the poses {policy.pose_names}, this twin has {Twin.pose_names}: "
+            f"the policy sees the poses {policy.pose_names}, this twin has {Twin.pose_names}: "
             "train again on demonstrations of this twin"
         )
     size = {"camera_size": (policy.image_size,) * 2} if policy.cameras else {}
@@ -46,5 +59,4 @@ def load_loop(
     twin.dark_cameras = dark_cameras
     limits = JointLimits.from_urdf(robot_description())
     config = replace(config or LoopConfig(), execute_steps=policy.execute_steps)
-    images = bool(policy.cameras)
-    return Loop(twin, policy.act, policy.tokenizer, limits, config, images)
+    return Loop(twin, policy.act, policy.tokenizer, limits, config, bool(policy.cameras))

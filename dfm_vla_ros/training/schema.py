@@ -120,6 +120,10 @@ def convert(value: Any, wanted: Any, name: str) -> Any:
         return None if value is None else convert(value, inner, name)
     if origin is Literal:
         return _choice(value, arguments, name)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{name} must hold keys, got {value!r}")
+        return {str(inner): item for inner, item in value.items()}
     if origin is tuple:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(convert(item, arguments[0], name) for item in items)

@@ -71,10 +71,19 @@ def _weights(images: Tensor) -> Tensor:
 def deviations(frames: Tensor, batch: int = 256) -> Iterator[Tensor]:
     """Yield what each pixel differs from the view's median image by, int32 (<= batch, S, S).
 
+    Each image is first shifted by its own median colour: where table and light differ between
+    episodes, all of the table would count as an object.
+
     Args:
         frames: (M, S, S, 3) uint8 of one view; about 200 of them make the median.
         batch: frames at a time.
     """
-    median = frames[:: max(1, len(frames) // 200)].median(dim=0).values.int()
+    median = _levelled(frames[:: max(1, len(frames) // 200)]).median(dim=0).values
     for part in frames.split(batch):
-        yield (part.int() - median).abs().amax(-1)
+        yield (_levelled(part) - median).abs().amax(-1)
+
+
+def _levelled(frames: Tensor) -> Tensor:
+    """Return ``frames`` (M, S, S, 3) as int32 less each one's median colour."""
+    colours = frames.flatten(1, 2).median(dim=1).values
+    return frames.int() - colours[:, None, None].int()
