@@ -18,7 +18,7 @@ from dfm_vla_ros.robot.chunks import JoinMode
 from dfm_vla_ros.sim.setting import Setting
 from dfm_vla_ros.studies.schema import Row, Study, StudyError
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.schema import apply, build, plain
+from dfm_vla_ros.training.schema import apply, build, differing, plain
 
 OWN = ("out", "seed", "token_cache", "resume", "threads", "device", "save_every")
 """Keys of a training run that the study decides, or that change no result."""
@@ -141,7 +141,10 @@ def _train(study: Study, row: Row, seed: int, out: Path) -> TrainConfig:
         config = build(TrainConfig, {**content, "out": str(out), "seed": seed})
     except DfmVlaError as error:
         raise StudyError(f"row {row.name!r}, train: {error}") from error
-    kept = {name: value for name, value in plain(config).items() if name not in OWN}
+    # What equals the default is left out, so that a new key changes no name.
+    plainest = TrainConfig(data=("",), out="")
+    kept = {name: plain(value) for name, value, _ in differing(config, plainest)}
+    kept = {name: value for name, value in kept.items() if name not in OWN}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
     folder = out / "runs" / f"{config.objective}_{digest}_seed{seed}"
     return replace(config, out=str(folder), token_cache=config.token_cache or str(out / "codes"))

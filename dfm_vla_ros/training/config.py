@@ -57,7 +57,9 @@ class NetworkConfig:
     width: int = key(192, "of the residual stream; a multiple of heads", low=1)
     layers: int = key(4, "of the transformer", low=1)
     heads: int = key(6, "of the attention", low=1)
-    text_length: int = key(8, "words of an instruction; more are cut", low=1)
+    text_length: int = key(
+        8, "words of an instruction; more are cut; 0: it is not read at all", low=0
+    )
     grouping: int = key(
         14, "action tokens that share a position: 14 groups the joints of a step, 1 none", low=1
     )
@@ -125,7 +127,7 @@ class TrainConfig:
 
     data: tuple[str, ...] = required("folders of data sets (dfm-vla collect, dfm-vla convert)")
     out: str = required("folder of the run: state, checkpoints, metrics; a stopped run goes on")
-    episodes: int = key(0, "use at most so many episodes of each folder; 0: all", low=0)
+    episodes: int = key(0, "use at most so many episodes of each task and folder; 0: all", low=0)
     held_out: float = key(0.03, "share of the episodes that is only measured on", low=0, high=0.9)
     init: str = key(
         "", "start from the weights and tokenizers of this checkpoint; a unified one is fine-tuned"
@@ -133,6 +135,7 @@ class TrainConfig:
     observation: Literal["images", "poses"] = key(
         "images", "what is seen of the scene; poses are known in the twin alone"
     )
+    cameras: tuple[str, ...] = key((), "look through these alone; none named: through all")
     objective: Literal["embed", "head", "ar", "masked", "l1"] = key(
         "embed",
         "embed: metric path, cross-entropy; head: mixture path and a velocity head; ar: from left "

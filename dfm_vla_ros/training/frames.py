@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -83,8 +84,19 @@ class Frames:
         return digest.hexdigest()
 
 
+def first_of_each_task(dataset: Dataset, limit: int) -> list[int]:
+    """Return the indices of at most ``limit`` (0: all) episodes of each task."""
+    seen: Counter[str] = Counter()
+    found = []
+    for index, row in enumerate(dataset.rows):
+        seen[row.task] += 1
+        if not limit or seen[row.task] <= limit:
+            found.append(index)
+    return found
+
+
 def list_sources(datasets: Sequence[Dataset], limit: int) -> list[Source]:
-    """Return the episodes, at most ``limit`` (0: all) of each data set.
+    """Return the episodes, at most ``limit`` (0: all) of each task and data set.
 
     Raises:
         ConfigError: there are none, or the data sets differ in control period or joints.
@@ -92,7 +104,7 @@ def list_sources(datasets: Sequence[Dataset], limit: int) -> list[Source]:
     found = [
         Source(dataset, index)
         for dataset in datasets
-        for index in range(len(dataset))[: limit or None]
+        for index in first_of_each_task(dataset, limit)
     ]
     if not found:
         raise ConfigError("the data sets hold no episode; make some with dfm-vla collect")

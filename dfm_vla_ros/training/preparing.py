@@ -40,7 +40,11 @@ def load_sources(config: TrainConfig) -> list[Source]:
 
 
 def cameras_of(config: TrainConfig, sources: Sequence[Source]) -> tuple[str, ...]:
-    """Return the cameras that all data sets have, ours in the usual order; () for poses."""
+    """Return the cameras that all data sets have, ours in the usual order; () for poses.
+
+    Raises:
+        ConfigError: the data sets differ, or lack one that the config names.
+    """
     if config.observation == "poses":
         return ()
     first = sources[0].dataset.cameras
@@ -52,7 +56,13 @@ def cameras_of(config: TrainConfig, sources: Sequence[Source]) -> tuple[str, ...
             )
     if not first:
         raise ConfigError("the data sets have no camera: set observation=poses")
-    return tuple(c for c in CAMERAS if c in first) + tuple(c for c in first if c not in CAMERAS)
+    lacking = set(config.cameras) - set(first)
+    if lacking:
+        raise ConfigError(
+            f"cameras names {', '.join(sorted(lacking))}; the data sets have {', '.join(first)}"
+        )
+    ordered = [*(c for c in CAMERAS if c in first), *(c for c in first if c not in CAMERAS)]
+    return tuple(c for c in ordered if c in (config.cameras or first))
 
 
 def prepare(
