@@ -81,7 +81,7 @@ def test_that_a_change_that_makes_no_sense_names_its_row(
 
 def test_that_a_decoder_that_makes_no_sense_names_its_row(shipped: Path, tmp_path: Path) -> None:
     (variant,) = made(tmp_path, rows={"a": {"decoder": {"refinement_step": 3}}})
-    with pytest.raises(StudyError, match="row 'a', decoder: .*refinement_steps"):
+    with pytest.raises(StudyError, match=r"row 'a', decoder: .*refinement_steps"):
         make_policy(variant)
 
 
