@@ -1,0 +1,152 @@
+"""CALVIN's 34 tasks as rules on a symbolic state: when one is possible and what it changes.
+
+A state says of the slider, the drawer, both lights and each block where they are, and whether a
+block is grasped. Source: Mees et al., CALVIN (RA-L 2022), section IV.C, and the rules of
+github.com/mees/calvin, ``evaluation/multistep_sequences.py``. The order of the tasks counts: the
+official list is drawn by their numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import permutations
+
+State = dict[str, str | int]
+"""led, lightbulb: 0 or 1; slider: left or right; drawer: open or closed; red_block, blue_block,
+pink_block: table, slider_left, slider_right, drawer, grasped, stacked_top or stacked_bottom;
+grasped: 0 or 1."""
+
+COLOURS = ("red", "blue", "pink")
+SIDES = ("right", "left")
+BEHIND_SLIDER = ("slider_right", "slider_left")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A way in which a task can be done.
+
+    Attributes:
+        needs: key -> value, or the values of which one must hold.
+        gives: key -> value afterwards.
+    """
+
+    needs: Mapping[str, str | int | tuple[str, ...]]
+    gives: Mapping[str, str | int]
+
+    def applies(self, state: State) -> bool:
+        """Return whether ``state`` has all that the task needs."""
+        return all(
+            state[key] in value if isinstance(value, tuple) else state[key] == value
+            for key, value in self.needs.items()
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        category: no chain has two tasks of the same.
+        rules: of which exactly one must apply.
+    """
+
+    category: str
+    rules: tuple[Rule, ...]
+
+
+def after(state: State, task: Task) -> State | None:
+    """Return the state after ``task``, or None if it is impossible or ambiguous in ``state``."""
+    found = [rule for rule in task.rules if rule.applies(state)]
+    return state | dict(found[0].gives) if len(found) == 1 else None
+
+
+def _free(needs: Mapping[str, str | int | tuple[str, ...]], **gives: str | int) -> Rule:
+    """Return a rule for an empty gripper."""
+    return Rule({**needs, "grasped": 0}, gives)
+
+
+def _held(block: str, needs: Mapping[str, str], **gives: str | int) -> Rule:
+    """Return a rule for a gripper that holds ``block`` and lets go of it."""
+    return Rule({block: "grasped", **needs, "grasped": 1}, gives | {"grasped": 0})
+
+
+def _moves() -> Iterator[tuple[str, Task]]:
+    for verb in ("rotate", "push"):
+        for block in _blocks():
+            for side in SIDES:
+                yield f"{verb}_{block}_{side}", Task("move", (_free({block: "table"}),))
+
+
+def _furniture() -> Iterator[tuple[str, Task]]:
+    for to, start in (("left", "right"), ("right", "left")):
+        yield f"move_slider_{to}", Task("slider", (_free({"slider": start}, slider=to),))
+    for verb, to, start in (("open", "open", "closed"), ("close", "closed", "open")):
+        yield f"{verb}_drawer", Task("drawer", (_free({"drawer": start}, drawer=to),))
+
+
+def _lifts() -> Iterator[tuple[str, Task]]:
+    for block in _blocks():
+        held: State = {block: "grasped", "grasped": 1}
+        places: dict[str, list[dict[str, str]]] = {
+            "table": [{block: "table"}],
+            "slider": [
+                {block: "slider_left", "slider": "right"},
+                {block: "slider_right", "slider": "left"},
+            ],
+            "drawer": [{block: "drawer", "drawer": "open"}],
+        }
+        for place, ways in places.items():
+            rules = tuple(_free(needs, **held) for needs in ways)
+            yield f"lift_{block}_{place}", Task(f"lift_{place}", rules)
+
+
+def _placings() -> Iterator[tuple[str, Task]]:
+    behind = tuple(
+        _held(block, {"slider": side}, **{block: f"slider_{side}"})
+        for block in _blocks()
+        for side in SIDES
+    )
+    within = tuple(_held(block, {"drawer": "open"}, **{block: "drawer"}) for block in _blocks())
+    yield "place_in_slider", Task("place", behind)
+    yield "place_in_drawer", Task("place", within)
+
+
+def _stacks() -> Iterator[tuple[str, Task]]:
+    pairs = tuple(permutations(_blocks(), 2))
+    stacked = [({top: "stacked_top", low: "stacked_bottom"}, top, low) for top, low in pairs]
+    stack = tuple(_held(top, {low: "table"}, **done) for done, top, low in stacked)
+    unstack = tuple(_free(done, **{top: "table", low: "table"}) for done, top, low in stacked)
+    yield "stack_block", Task("stack", stack)
+    yield "unstack_block", Task("unstack", unstack)
+
+
+def _lights() -> Iterator[tuple[str, Task]]:
+    for light in ("lightbulb", "led"):
+        for word, value in (("on", 1), ("off", 0)):
+            rule = _free({light: 1 - value}, **{light: value})
+            yield f"turn_{word}_{light}", Task("light", (rule,))
+
+
+def _push_into_drawer() -> Task:
+    """Only a block that is alone on the table is pushed into the drawer."""
+    rules = []
+    for block in _blocks():
+        others = {other: BEHIND_SLIDER for other in _blocks() if other != block}
+        rules.append(_free({block: "table", **others, "drawer": "open"}, **{block: "drawer"}))
+    return Task("push_into_drawer", tuple(rules))
+
+
+def _blocks() -> tuple[str, ...]:
+    return tuple(f"{colour}_block" for colour in COLOURS)
+
+
+TASKS: dict[str, Task] = {
+    **dict(_moves()),
+    **dict(_furniture()),
+    **dict(_lifts()),
+    **dict(_placings()),
+    **dict(_stacks()),
+    **dict(_lights()),
+    "push_into_drawer": _push_into_drawer(),
+}
