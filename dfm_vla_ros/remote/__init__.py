@@ -1,1 +1,1 @@
-"""A policy in another process: typed messages over a local socket, msgpack and numpy, no pickle."""
+"""A policy in another process: typed messages over a local socket; msgpack, no pickle."""
