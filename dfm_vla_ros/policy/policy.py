@@ -118,6 +118,11 @@ class Policy:
         return max((max(size) for size in self._checkpoint.image_sizes.values()), default=0)
 
     @property
+    def image_sizes(self) -> dict[str, tuple[int, int]]:
+        """Camera -> (height, width) that the network sees [px]; others are cut and resized."""
+        return self._checkpoint.image_sizes
+
+    @property
     def horizon(self) -> int:
         """Steps of a chunk."""
         return self.tokenizer.horizon
