@@ -1,9 +1,9 @@
 # The one list of commands, used by people, the README and CI. ARGS="..." passes arguments on.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench libero-env clean
 
 help: ## Print this list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## Install everything into .venv (PYTHON=python3.12 picks the interpreter).
 	@PYTHON="$(PYTHON)" scripts/setup
@@ -21,6 +21,9 @@ lint: setup ## Check style and the import rules.
 
 bench: setup ## Measure the graph's latency (ARGS=twin, ARGS=flow: other benchmarks).
 	@.venv/bin/dfm-vla bench $(or $(ARGS),latency)
+
+libero-env: ## Install the LIBERO simulator into .libero, an environment of its own.
+	@PYTHON="$(PYTHON)" scripts/libero-env
 
 clean: ## Remove .venv and everything built.
 	@rm -rf .venv build install log out .pytest_cache .ruff_cache .import_linter_cache .hypothesis

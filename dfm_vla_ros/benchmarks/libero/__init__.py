@@ -1,0 +1,1 @@
+"""LIBERO: the real simulator in its own environment, the published protocols, the results."""

@@ -1,0 +1,193 @@
+"""LIBERO's demonstrations (HDF5) as episodes for the training loaders, and back.
+
+An action is a step already, so its tokens must be relative to nothing: ``commanded`` is 0
+throughout, as ``dfm-vla libero eval`` sends it, and the targets are the actions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.benchmarks.libero.actions import (
+    ACTION_NAMES,
+    CAMERAS,
+    JOINT_NAMES,
+    opening,
+    turned,
+)
+from dfm_vla_ros.benchmarks.libero.errors import LiberoError
+from dfm_vla_ros.benchmarks.libero.suites import instruction_of
+from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.writer import DatasetWriter
+
+Array = NDArray[np.float64]
+PERIOD_S = 0.05
+ROBOT = "libero_panda"
+SUFFIX = "_demo"
+AFTER, BEFORE = "after", "before"
+IMAGES = {"agentview": "agentview_rgb", "eye_in_hand": "eye_in_hand_rgb"}
+
+
+def still(action: Array) -> Array:
+    """Return the action (7,) that stands still with the gripper as in ``action``."""
+    return np.append(np.zeros(len(ACTION_NAMES) - 1), action[-1])
+
+
+def as_episode(
+    arrays: Mapping[str, NDArray[Any]],
+    task: str,
+    number: int,
+    seen: str = AFTER,
+    turn: bool = True,
+) -> Episode:
+    """Return a demonstration of T actions as an episode of T + 1 frames.
+
+    LIBERO's own files were written by stepping first and looking then: frame t shows the world
+    after action t, so the action to be learnt at it is number t + 1. Files made anew by others
+    look first (``seen="before"``). The frame that is added repeats the last one; there nothing is
+    left to do but stand still (or, seen before, the last action).
+
+    Args:
+        arrays: ``actions`` (T, 7), ``ee_pos``, ``ee_ori`` (T, 3), ``gripper_states`` (T, 2) and
+            the images (T, H, W, 3).
+        task: name.
+        number: of the demonstration.
+        seen: ``after`` or ``before``.
+        turn: whether images are turned by 180 degrees, as the evaluations do.
+
+    Raises:
+        LiberoError: an array is missing or of another shape.
+    """
+    actions = _checked(arrays)
+    pose = np.concatenate([arrays["ee_pos"], arrays["ee_ori"]], axis=1)
+    positions = np.column_stack([pose, opening(np.asarray(arrays["gripper_states"]))])
+    rest = still(actions[-1])
+    rows = [actions, rest[None]] if seen == AFTER else [still(actions[0])[None], actions]
+    images = {name: _with_last(np.asarray(arrays[key])) for name, key in IMAGES.items()}
+    return Episode(
+        {name: turned(views) if turn else views for name, views in images.items()},
+        _with_last(positions.astype(np.float64)),
+        np.zeros((len(actions) + 1, len(ACTION_NAMES))),
+        np.concatenate(rows),
+        task,
+        number,
+        instruction_of(task),
+        True,
+        PERIOD_S,
+    )
+
+
+def actions_of(episode: Episode, seen: str = AFTER) -> Array:
+    """Return the actions (T, 7) that ``as_episode`` was given."""
+    return episode.targets[:-1] if seen == AFTER else episode.targets[1:]
+
+
+def read_demonstrations(path: Path) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    """Yield number and arrays of every demonstration in a file, in order of their numbers.
+
+    Raises:
+        LiberoError: h5py is not installed, or the file cannot be read.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise LiberoError("LIBERO's demonstrations need h5py: pip install h5py") from error
+    try:
+        with h5py.File(path) as file:
+            found = {int(name.rpartition("_")[2]): group for name, group in file["data"].items()}
+            for number in sorted(found):
+                yield number, _arrays(found[number])
+    except (OSError, KeyError, ValueError, AttributeError) as error:
+        raise LiberoError(f"{path} is no file of LIBERO's demonstrations: {error}") from error
+
+
+def convert(
+    files: Sequence[Path],
+    out: Path,
+    storage: str = "video",
+    seen: str = AFTER,
+    turn: bool = True,
+) -> tuple[int, int]:
+    """Add the demonstrations of ``files`` to the data set ``out``.
+
+    Returns:
+        How many were added, and how many were there.
+
+    Raises:
+        LiberoError: a file cannot be read or is named unlike ``TASK_demo.hdf5``.
+        DatasetError: the data set is of another kind.
+    """
+    added, known, writer = 0, 0, None
+    try:
+        for path in files:
+            for number, arrays in read_demonstrations(path):
+                task, key = task_of(path), f"{path.stem}/{number}"
+                if writer is not None and key in writer:
+                    known += 1
+                    continue
+                episode = as_episode(arrays, task, number, seen, turn)
+                writer = writer or DatasetWriter(out, spec_of(episode), storage)
+                if key in writer:
+                    known += 1
+                    continue
+                writer.add(episode, key)
+                added += 1
+    finally:
+        if writer is not None:
+            writer.close()
+    return added, known
+
+
+def spec_of(episode: Episode) -> DatasetSpec:
+    """Return the specification of a data set of such episodes."""
+    return DatasetSpec.of(episode, joint_names=JOINT_NAMES, robot_type=ROBOT)
+
+
+def task_of(path: Path) -> str:
+    """Return the task whose demonstrations a file holds, from its name.
+
+    Raises:
+        LiberoError: it is named otherwise.
+    """
+    if not path.stem.endswith(SUFFIX):
+        raise LiberoError(f"{path.name} is not named TASK{SUFFIX}.hdf5, so its task is not known")
+    return path.stem.removesuffix(SUFFIX)
+
+
+def _arrays(group: Any) -> dict[str, NDArray[Any]]:
+    seen = group["obs"]
+    names = ("ee_pos", "ee_ori", "gripper_states", *IMAGES.values())
+    return {"actions": group["actions"][()]} | {name: seen[name][()] for name in names}
+
+
+def _checked(arrays: Mapping[str, NDArray[Any]]) -> Array:
+    """Return the actions, after all parts were found to fit them."""
+    widths = {"actions": len(ACTION_NAMES), "ee_pos": 3, "ee_ori": 3, "gripper_states": 2}
+    missing = [name for name in (*widths, *IMAGES.values()) if name not in arrays]
+    if missing:
+        raise LiberoError(f"the demonstration has no {missing[0]}; it needs {', '.join(widths)}")
+    count = len(arrays["actions"])
+    for name, width in widths.items():
+        if np.shape(arrays[name]) != (count, width) or not count:
+            raise LiberoError(
+                f"{name} is {np.shape(arrays[name])}, expected ({count or 'T'}, {width}): the "
+                "demonstration is damaged"
+            )
+    for name in IMAGES.values():
+        shape, kind = np.shape(arrays[name]), np.asarray(arrays[name]).dtype
+        if len(shape) != 4 or shape[0] != count or shape[3] != 3 or kind != np.uint8:
+            raise LiberoError(f"{name} is {shape} {kind}, expected ({count}, H, W, 3) uint8")
+    return np.asarray(arrays["actions"], dtype=np.float64)
+
+
+def _with_last(rows: NDArray[Any]) -> NDArray[Any]:
+    return np.concatenate([rows, rows[-1:]])
+
+
+assert tuple(IMAGES) == CAMERAS, "the same names as in an evaluation"

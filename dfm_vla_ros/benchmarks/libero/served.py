@@ -1,0 +1,79 @@
+"""Policies in processes of their own, one for each simulator: a server has one client."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from dfm_vla_ros.benchmarks.libero.errors import LiberoError
+from dfm_vla_ros.remote.client import PolicyClient
+from dfm_vla_ros.remote.messages import About
+
+START_LIMIT_S = 600.0
+"""Some checkpoints are large."""
+END_LIMIT_S = 10.0
+
+
+@contextmanager
+def policies(
+    checkpoint: Path | None, addresses: Sequence[str], workers: int, arguments: Sequence[str] = ()
+) -> Iterator[list[str]]:
+    """Give addresses of policies: ``addresses``, or of ``workers`` servers of ``checkpoint``.
+
+    Raises:
+        LiberoError: neither or both are given, or a server does not start.
+    """
+    if (checkpoint is None) == (not addresses):
+        raise LiberoError("give either --checkpoint, or --policy with the address of a server")
+    if checkpoint is None:
+        yield list(addresses)
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="libero_policy_")))
+        sockets = [str(folder / f"policy{number}.sock") for number in range(workers)]
+        for socket in sockets:
+            stack.enter_context(_server(checkpoint, socket, arguments))
+        yield sockets
+
+
+def about(address: str) -> About:
+    """Return what the policy at ``address`` is.
+
+    Raises:
+        RemoteError: nobody listens there, or another client is served.
+    """
+    with PolicyClient(address, wait_s=5.0, name="LIBERO") as client:
+        return client.about
+
+
+@contextmanager
+def _server(checkpoint: Path, socket: str, arguments: Sequence[str]) -> Iterator[None]:
+    command = [sys.executable, "-m", "dfm_vla_ros.cli", "serve", "--checkpoint", str(checkpoint)]
+    process = subprocess.Popen(
+        [*command, "--address", socket, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None, "made with a pipe"
+        timer = threading.Timer(START_LIMIT_S, process.kill)
+        timer.start()
+        line = process.stdout.readline()
+        timer.cancel()
+        if "served" not in line:
+            raise LiberoError(
+                f"dfm-vla serve --checkpoint {checkpoint} ended with {process.wait()} before it "
+                "was ready; what it said is above"
+            )
+        # Its log would fill the pipe.
+        threading.Thread(target=process.stdout.read, daemon=True).start()
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(END_LIMIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()

@@ -1,0 +1,164 @@
+"""What a scene may differ in from the stored one, after LIBERO-Plus.
+
+LIBERO-Plus (github.com/sylvestf/LIBERO-plus) moves the camera in steps that its tasks' names give
+(``_view_H_V_S_R_T_initstate_N``) and starts the arm at one of 500 poses, a hundred each at a
+distance of 0.1, 0.2, 0.3, 0.4 and 0.5 rad from the usual one. Its lights are files that are not in
+its repository, so those here are our own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.benchmarks.libero.errors import LiberoError
+
+Array = NDArray[np.float64]
+PIVOT = (0.0, 0.0, 0.8)
+"""What the camera turns about: above the middle of the table [m]."""
+ARM_JOINTS = 7
+
+
+@dataclass(frozen=True)
+class CameraShift:
+    """How the third-person camera is moved, in this order.
+
+    Attributes:
+        up_deg: about the y axis through the pivot, with the camera's direction [degree].
+        around_deg: about the world's z axis, with its direction [degree].
+        distance: factor on the distance from the pivot.
+        pan_deg: its direction alone, about z [degree].
+        tilt_deg: its direction alone, about y [degree].
+    """
+
+    up_deg: float = 0.0
+    around_deg: float = 0.0
+    distance: float = 1.0
+    pan_deg: float = 0.0
+    tilt_deg: float = 0.0
+
+    @classmethod
+    def of_name(cls, name: str) -> Self:
+        """Return the shift that a LIBERO-Plus task's name gives.
+
+        Raises:
+            LiberoError: it gives none.
+        """
+        part = name.partition("_view_")[2].partition("_initstate_")[0].split("_")
+        try:
+            around, up, percent, pan, tilt = (float(number) for number in part)
+        except ValueError as error:
+            raise LiberoError(
+                f"{name!r} has no _view_H_V_S_R_T_initstate_N as LIBERO-Plus's tasks have"
+            ) from error
+        return cls(up, around, percent / 100, pan, tilt)
+
+    def apply(self, position: Array, quaternion: Array) -> tuple[Array, Array]:
+        """Return the moved position (3,) and quaternion (4,), w x y z.
+
+        LIBERO-Plus rounds both to four digits between its steps; this does not.
+        """
+        up, around = _about_y(self.up_deg), _about_z(self.around_deg)
+        position = _rotate(up, position - PIVOT) + PIVOT
+        position = _rotate(around, position)
+        position = PIVOT + self.distance * (position - PIVOT)
+        quaternion = _multiply(around, _multiply(up, quaternion))
+        quaternion = _multiply(_about_z(self.pan_deg), quaternion)
+        return position, _multiply(_about_y(self.tilt_deg), quaternion)
+
+
+@dataclass(frozen=True)
+class LightChange:
+    """How the lights differ; our own, LIBERO-Plus's are not public in code.
+
+    Attributes:
+        colour: factors on diffuse, specular and ambient light, red green blue.
+        move: added to every light's position [m].
+        shadows: whether lights cast them; None: as they are.
+    """
+
+    colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    move: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    shadows: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Check and turn lists, as files have them, into tuples."""
+        for name in ("colour", "move"):
+            value = tuple(float(number) for number in getattr(self, name))
+            if len(value) != 3:
+                raise LiberoError(f"a light's {name} has {len(value)} numbers, give 3")
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class Variation:
+    """All that may differ; the default is the stored scene.
+
+    Attributes:
+        name: of the preset.
+        camera: how the third-person camera is moved.
+        light: how the lights differ.
+        arm_rad: distance of the arm's first joint positions from the stored ones [rad].
+        definitions: a file of LIBERO-PRO that changes words or objects, see ``definitions``.
+        choice: which of its alternatives, from 0.
+    """
+
+    name: str = "plain"
+    camera: CameraShift | None = None
+    light: LightChange | None = None
+    arm_rad: float = 0.0
+    definitions: str = ""
+    choice: int = 0
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], name: str = "") -> Self:
+        """Return the variation that a mapping describes.
+
+        Raises:
+            LiberoError: a part is unknown or of another type.
+        """
+        given = {"name": name, **content}
+        try:
+            if given.get("camera") is not None:
+                given["camera"] = CameraShift(**given["camera"])
+            if given.get("light") is not None:
+                given["light"] = LightChange(**given["light"])
+            return cls(**given)
+        except TypeError as error:
+            raise LiberoError(f"variation {name!r}: {error}") from error
+
+    def record(self) -> dict[str, Any]:
+        """Return all parts, for a result and for ``read``."""
+        return asdict(self)
+
+    def arm_offset(self, seed: int) -> Array:
+        """Return what is added to the arm's joints (7,) [rad]: of length ``arm_rad``."""
+        direction = np.random.default_rng(seed).normal(size=ARM_JOINTS)
+        return self.arm_rad * direction / np.linalg.norm(direction)
+
+
+def _about_y(degrees: float) -> Array:
+    """Return the quaternion (w, x, y, z) of a turn that raises what is in front, x towards z."""
+    half = math.radians(-degrees) / 2
+    return np.array([math.cos(half), 0.0, math.sin(half), 0.0])
+
+
+def _about_z(degrees: float) -> Array:
+    half = math.radians(degrees) / 2
+    return np.array([math.cos(half), 0.0, 0.0, math.sin(half)])
+
+
+def _multiply(a: Array, b: Array) -> Array:
+    """Return the product of quaternions w x y z: first ``b``, then ``a``."""
+    w = a[0] * b[0] - a[1:] @ b[1:]
+    return np.append(w, a[0] * b[1:] + b[0] * a[1:] + np.cross(a[1:], b[1:]))
+
+
+def _rotate(quaternion: Array, vector: Array) -> Array:
+    turned = _multiply(quaternion, np.append(0.0, vector))
+    return _multiply(turned, quaternion * (1, -1, -1, -1))[1:]

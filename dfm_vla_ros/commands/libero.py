@@ -1,0 +1,278 @@
+"""``dfm-vla libero``: the suites, their assets, an evaluation, and playing recorded actions again.
+
+The simulator has an environment of its own (make libero-env); docs/benchmarks.md has the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfm_vla_ros.options import hardware, positive_count, positive_seconds, versions
+
+if TYPE_CHECKING:
+    from dfm_vla_ros.benchmarks.libero.evaluation import Plan
+    from dfm_vla_ros.benchmarks.libero.suites import Task
+    from dfm_vla_ros.benchmarks.libero.variation import Variation
+
+PAPER_SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    """Add ``libero`` and its commands."""
+    parser = subparsers.add_parser("libero", help="LIBERO: evaluate, replay, check its files")
+    commands = parser.add_subparsers(dest="libero", required=True, metavar="COMMAND")
+    adding: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str]] = {
+        "suites": (_add_suites, "tasks and stored states of an installation"),
+        "assets": (_add_assets, "whether meshes and textures are there"),
+        "presets": (_add_presets, "protocols and variations, with all their settings"),
+        "eval": (_add_eval, "success of a policy"),
+        "replay": (_add_replay, "play recorded actions, and compare the states with last time's"),
+        "convert": (_add_convert, "demonstrations (HDF5) into a data set"),
+    }
+    for name, (add, words) in adding.items():
+        add(commands.add_parser(name, help=words))
+
+
+def _add_suites(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--tasks", action="store_true", help="list every task")
+    parser.set_defaults(run=run_suites)
+
+
+def _add_assets(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run_assets)
+
+
+def _add_presets(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(run=run_presets)
+
+
+def _add_eval(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_argument_group("which policy")
+    which.add_argument("--checkpoint", type=Path, help="folder; is served to every worker")
+    which.add_argument(
+        "--policy",
+        nargs="+",
+        default=[],
+        metavar="ADDRESS",
+        help="or addresses of dfm-vla serve, one for each worker",
+    )
+    which.add_argument("--device", default="cpu", help="of --checkpoint: cpu or cuda")
+    which.add_argument(
+        "--camera",
+        action="append",
+        default=[],
+        metavar="NAME=LIBERO",
+        help="the policy's camera NAME is LIBERO's agentview or eye_in_hand",
+    )
+    _add_scenes(parser)
+    parser.add_argument("--workers", type=positive_count, default=1, help="simulators at once")
+    parser.add_argument("--out", type=Path, required=True, help="folder; an earlier run goes on")
+    parser.add_argument("--again", action="store_true", help="repeat what ended in an error")
+    parser.add_argument("--films", type=int, default=0, help="episodes of each task to film")
+    parser.add_argument(
+        "--limit", type=positive_seconds, default=3600.0, help="[s] an episode; longer: an error"
+    )
+    parser.set_defaults(run=run_eval)
+
+
+def _add_scenes(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which episodes, and how")
+    group.add_argument("--preset", default="openpi", help="see dfm-vla libero presets")
+    group.add_argument("--suite", nargs="+", default=list(PAPER_SUITES))
+    group.add_argument("--task", nargs="+", type=int, help="indices; default: all of a suite")
+    group.add_argument("--episodes", type=positive_count, help="stored states of each task")
+    group.add_argument("--replan", type=positive_count, help="steps of a chunk that are executed")
+    group.add_argument(
+        "--on-demand",
+        action="store_true",
+        help="render only what the policy looks at: the same states and images, sooner",
+    )
+    group.add_argument("--each", action="store_true", help="seed each episode, not each task")
+    group.add_argument("--variation", default="", help="see dfm-vla libero presets")
+    group.add_argument("--definitions", type=Path, help="folder libero_ood of LIBERO-PRO")
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("actions", type=Path, help="(T, 7) in .npy, as the simulator takes them")
+    parser.add_argument("--suite", required=True)
+    parser.add_argument("--task", type=int, required=True)
+    parser.add_argument("--number", type=int, default=0, help="stored state")
+    parser.add_argument("--preset", default="openpi")
+    parser.add_argument("--times", type=positive_count, default=2)
+    parser.add_argument("--on-demand", action="store_true")
+    parser.add_argument("--keep", type=Path, help="folder for actions, states and frames")
+    parser.add_argument("--limit", type=positive_seconds, default=3600.0, help="[s] an episode")
+    parser.set_defaults(run=run_replay)
+
+
+def _add_convert(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", help="*_demo.hdf5")
+    parser.add_argument("--out", type=Path, required=True, help="data set; is continued")
+    parser.add_argument("--storage", choices=("video", "image"), default="video")
+    parser.add_argument(
+        "--seen",
+        choices=("after", "before"),
+        default="after",
+        help="frame t shows the world after action t, as in LIBERO's own files, or before",
+    )
+    parser.add_argument("--as-stored", action="store_true", help="do not turn images by 180")
+    parser.set_defaults(run=run_convert)
+
+
+def run_suites(options: argparse.Namespace) -> int:
+    """Count scenes and stored states; 1 if one is missing."""
+    from dfm_vla_ros.benchmarks.libero.installation import find_installation
+    from dfm_vla_ros.benchmarks.libero.states import read_states
+    from dfm_vla_ros.benchmarks.libero.suites import read_suites
+
+    suites, scenes, states = read_suites(find_installation()), 0, 0
+    for suite, tasks in suites.items():
+        counts = [len(read_states(task.states)) for task in tasks]
+        there = sum(task.scene.is_file() for task in tasks)
+        scenes, states = scenes + there, states + sum(counts)
+        print(f"{suite}: {len(tasks)} tasks, {there} bddl files, {sum(counts)} stored states")
+        for task, count in zip(tasks, counts, strict=True) if options.tasks else ():
+            print(f"  {task.index:2} {task.instruction} ({count})")
+    tasks = sum(map(len, suites.values()))
+    print(f"in all {scenes} bddl files and {states} stored states of {tasks} tasks")
+    return int(scenes != tasks)
+
+
+def run_assets(options: argparse.Namespace) -> int:
+    """List what is missing or different; 1 if something is missing."""
+    from dfm_vla_ros.benchmarks.libero import assets
+    from dfm_vla_ros.benchmarks.libero.installation import find_installation
+
+    report = assets.check_assets(find_installation().assets)
+    for word in ("missing", "different"):
+        for name in getattr(report, word):
+            print(f"{word}: {name}")
+    print(
+        f"{report.folder}: {report.files - len(report.missing)} of {report.files} files, "
+        f"{len(report.different)} of them not as published"
+    )
+    if report.missing:
+        print(assets.missing_message(report))
+    return int(bool(report.missing))
+
+
+def run_presets(options: argparse.Namespace) -> int:
+    """Print every preset."""
+    from dfm_vla_ros.benchmarks.libero.presets import protocols, variations
+
+    for name, protocol in protocols().items():
+        print(f"{name}:")
+        for key, value in protocol.record().items():
+            print(f"  {key}: {value}")
+    print("variations:", ", ".join(variations()))
+    return 0
+
+
+def run_eval(options: argparse.Namespace) -> int:
+    """Run the episodes that are missing; 1 if one ended in an error."""
+    from dfm_vla_ros.benchmarks.libero import served
+    from dfm_vla_ros.benchmarks.libero.assets import require_assets
+    from dfm_vla_ros.benchmarks.libero.evaluating import evaluate
+    from dfm_vla_ros.benchmarks.libero.installation import find_installation
+
+    installation = find_installation()
+    assets = require_assets(installation)
+    if assets.different:
+        print(f"{len(assets.different)} assets are not as published: the result says so")
+    plan = _plan(options, installation)
+    workers = len(options.policy) or options.workers
+    with served.policies(
+        options.checkpoint, options.policy, workers, ("--device", options.device)
+    ) as addresses:
+        about = {"assets": assets.record(), "versions": versions(), "hardware": hardware()}
+        return evaluate(
+            plan, installation, addresses, options.limit, about, again=options.again, say=_say
+        )
+
+
+def _plan(options: argparse.Namespace, installation: Any) -> Plan:
+    from dfm_vla_ros.benchmarks.libero.evaluation import Plan
+    from dfm_vla_ros.benchmarks.libero.presets import find_protocol, find_variation
+    from dfm_vla_ros.benchmarks.libero.suites import choose_tasks
+
+    protocol = find_protocol(
+        options.preset,
+        episodes=options.episodes,
+        replan=options.replan,
+        rendering="on_demand" if options.on_demand else None,
+        reseed="episode" if options.each else None,
+    )
+    variation = find_variation(options.variation)
+    tasks = choose_tasks(installation, options.suite, options.task)
+    scenes, words = _changed(options, variation, tasks)
+    left = [task for task in tasks if not variation.definitions or task.name in scenes | words]
+    return Plan(
+        left, protocol, variation, options.out, _cameras(options), scenes, words, options.films
+    )
+
+
+def _changed(
+    options: argparse.Namespace, variation: Variation, tasks: list[Task]
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the scenes and sentences that a variation gives some tasks."""
+    from dfm_vla_ros.benchmarks.libero.definitions import changed_tasks
+
+    if not variation.definitions:
+        return {}, {}
+    return changed_tasks(variation, options.definitions, tasks, options.out / "scenes", _say)
+
+
+def _cameras(options: argparse.Namespace) -> dict[str, str]:
+    from dfm_vla_ros.benchmarks.libero.errors import LiberoError
+
+    pairs = [text.partition("=") for text in options.camera]
+    for name, equals, libero in pairs:
+        if not (name and equals and libero):
+            raise LiberoError("--camera wants NAME=agentview or NAME=eye_in_hand")
+    return {name: libero for name, _, libero in pairs}
+
+
+def run_replay(options: argparse.Namespace) -> int:
+    """Play the actions; 0 only if they succeed and the states are the same every time."""
+    from dfm_vla_ros.benchmarks.libero.assets import require_assets
+    from dfm_vla_ros.benchmarks.libero.installation import find_installation
+    from dfm_vla_ros.benchmarks.libero.presets import find_protocol
+    from dfm_vla_ros.benchmarks.libero.replaying import replay
+
+    installation = find_installation()
+    require_assets(installation)
+    rendering = "on_demand" if options.on_demand else None
+    protocol = find_protocol(options.preset, rendering=rendering)
+    place = (options.suite, options.task, options.number)
+    return replay(
+        installation,
+        protocol,
+        place,
+        options.actions,
+        options.times,
+        options.limit,
+        options.keep,
+        _say,
+    )
+
+
+def run_convert(options: argparse.Namespace) -> int:
+    """Add every demonstration that is not there yet."""
+    from dfm_vla_ros.benchmarks.libero.data import convert
+
+    added, known = convert(
+        options.files,
+        options.out,
+        options.storage,
+        seen=options.seen,
+        turn=not options.as_stored,
+    )
+    print(f"{options.out}: {added} demonstrations added, {known} were there")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
