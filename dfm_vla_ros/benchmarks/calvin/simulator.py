@@ -112,6 +112,8 @@ class CalvinSimulator:
     def close(self) -> None:
         """Disconnect from the physics."""
         self._environment.close()
+        # why: when it is collected it would disconnect whoever has its number by then
+        self._environment.ownsPhysicsClient = False
 
     def _given(self, action: Array) -> Any:
         if not self._absolute:

@@ -1,0 +1,124 @@
+"""An evaluation: which chains, how they are shared out, and what they come to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dfm_vla_ros.benchmarks.calvin.jobs import Answer, Job
+from dfm_vla_ros.benchmarks.calvin.metrics import IN_A_ROW, SUITE, TASK
+from dfm_vla_ros.benchmarks.calvin.protocol import Protocol
+from dfm_vla_ros.benchmarks.calvin.running import Workers
+from dfm_vla_ros.benchmarks.calvin.sequences import OFFICIAL, Chain, checksum
+from dfm_vla_ros.benchmarks.progress import Progress
+from dfm_vla_ros.benchmarks.results import Book, Episode
+from dfm_vla_ros.benchmarks.results import Job as Place
+
+STEP_LIMIT_S, START_LIMIT_S = 5.0, 300.0
+"""A chain that takes longer than these for its steps and its start hangs."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is evaluated.
+
+    Attributes:
+        chains: the whole list.
+        numbers: rows that are run.
+        protocol: how.
+        folder: where films go.
+        cameras: the policy's name for a camera -> CALVIN's.
+        films: how many chains, from the first of ``numbers``, are filmed.
+    """
+
+    chains: Sequence[Chain]
+    numbers: Sequence[int]
+    protocol: Protocol
+    folder: Path
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    films: int = 0
+
+    @property
+    def limit_s(self) -> float:
+        """The longest time of a chain [s]."""
+        longest = max(len(chain.tasks) for chain in self.chains)
+        return START_LIMIT_S + STEP_LIMIT_S * self.protocol.steps * longest
+
+    def places(self) -> list[Place]:
+        """Return all episodes."""
+        return [(SUITE, TASK, number) for number in self.numbers]
+
+    def job(self, number: int) -> Job:
+        """Return the job of a row."""
+        chain = self.chains[number]
+        filmed = number in self.numbers[: self.films]
+        return Job(
+            number,
+            dict(chain.state),
+            list(chain.tasks),
+            self.protocol.record(),
+            cameras=dict(self.cameras),
+            film=str(self.folder / f"chain{number:04d}.npy") if filmed else "",
+        )
+
+    def common(self, checkpoint: str, simulator: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is the same for all of a book, which refuses other lists and budgets."""
+        found = checksum(self.chains)
+        return {
+            "checkpoint": checkpoint,
+            "list": {"checksum": found, "official": found == OFFICIAL, "chains": len(self.chains)},
+            "protocol": self.protocol.record(),
+            "cameras": dict(self.cameras),
+            "simulator": dict(simulator),
+        }
+
+
+def evaluate(
+    plan: Plan,
+    workers: Workers,
+    book: Book,
+    places: Iterable[Place],
+    say: Callable[[str], None],
+    filmed: Callable[[Path], None],
+) -> None:
+    """Run the chains of ``places``, keep each in ``book`` as it ends and say so.
+
+    Args:
+        plan: what is evaluated.
+        workers: the simulators.
+        book: of the results.
+        places: of ``plan.places()``, those that are to be run.
+        say: takes a line for each chain.
+        filmed: takes the file of frames of each chain that was filmed.
+    """
+    numbers = [number for _, _, number in places]
+    progress = Progress(len(plan.numbers), len(plan.numbers) - len(numbers))
+    for job, answer in workers.run(map(plan.job, numbers), plan.limit_s):
+        ended = episode(job, answer)
+        book.add(ended)
+        say(f"{progress.add(ended)}, {answer.in_a_row} of {len(job.tasks)} in a row")
+        if job.film and not answer.error:
+            filmed(Path(job.film))
+
+
+def episode(job: Job, answer: Answer) -> Episode:
+    """Return what is written down of a chain."""
+    details = {
+        IN_A_ROW: answer.in_a_row,
+        "steps": answer.steps,
+        "calls": answer.calls,
+        "policy_s": answer.policy_s,
+        "state_hash": answer.state_hash,
+    }
+    return Episode(
+        SUITE,
+        TASK,
+        job.number,
+        not answer.error and answer.in_a_row == len(job.tasks),
+        sum(answer.steps),
+        answer.seconds,
+        answer.error,
+        {} if answer.error else details,
+    )
