@@ -62,7 +62,7 @@ class Address:
         sock.settimeout(timeout_s)
         try:
             sock.connect(self.path or (self.host, self.port))
-        except OSError as error:
+        except (OSError, ValueError) as error:
             sock.close()
             raise ConnectionFailed(
                 f"no policy at {self} ({error}): start dfm-vla serve --address {self}"
@@ -90,7 +90,7 @@ class Address:
             if self.path:
                 os.chmod(self.path, stat.S_IRUSR | stat.S_IWUSR)
             sock.listen(WAITING)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             sock.close()
             raise ConnectionFailed(f"cannot listen at {self}: {error}; choose another") from error
         return sock

@@ -88,11 +88,11 @@ class Connection:
             try:
                 self._socket.settimeout(_left(deadline))
                 part = self._socket.recv(min(count - len(data), PART))
-            except TimeoutError as error:
-                raise TimedOut(
-                    f"{what}: {len(data)} of {count} bytes came within {within_s:.3g} s"
-                ) from error
             except OSError as error:
+                if isinstance(error, TimeoutError) and within_s is not None:
+                    raise TimedOut(
+                        f"{what}: {len(data)} of {count} bytes came within {within_s:.3g} s"
+                    ) from error
                 raise PeerLost(f"the other side went: {error}") from error
             if not part:
                 raise PeerLost(f"the other side closed the connection before {what} was whole")

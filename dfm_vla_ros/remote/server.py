@@ -97,8 +97,10 @@ class PolicyServer:
         accepting = threading.Thread(target=self._accept, name="accept", daemon=True)
         accepting.start()
         try:
-            while (connection := self._admitted.get()) is not None and not self._closed.is_set():
+            while (connection := self._admitted.get()) is not None:
                 self._served = connection
+                if self._closed.is_set():
+                    break
                 self._serve(connection)
                 self._served, self._client = None, "nobody"
                 self._free.release()

@@ -236,3 +236,11 @@ def test_that_a_taken_address_is_refused_and_one_of_a_dead_server_is_not(tmp_pat
     with pytest.raises(ConnectionFailed, match="cannot listen at"):
         PolicyServer(Counting(), ABOUT, f"{tmp_path}/file")
     assert (tmp_path / "file").read_text() == "no socket"
+
+
+@pytest.mark.parametrize("text", ["a" * 70 + ":1", "/tmp/" + "a" * 200, "/nowhere/policy.sock"])
+def test_that_an_address_that_cannot_be_is_an_error(text: str) -> None:
+    with pytest.raises(ConnectionFailed, match="no policy at"):
+        PolicyClient(text, PATIENCE_S)
+    with pytest.raises(ConnectionFailed, match=r"cannot listen at|can be reached from other"):
+        PolicyServer(Counting(), ABOUT, text)
