@@ -102,16 +102,17 @@ def run_eval(options: argparse.Namespace) -> int:
     from dfm_vla_ros.benchmarks.calvin.evaluation import evaluate
     from dfm_vla_ros.benchmarks.calvin.films import encode_film
     from dfm_vla_ros.benchmarks.calvin.metrics import metrics, table
-    from dfm_vla_ros.benchmarks.calvin.running import Workers
-    from dfm_vla_ros.benchmarks.libero.served import about, policies
+    from dfm_vla_ros.benchmarks.calvin.running import program
     from dfm_vla_ros.benchmarks.results import Book, write_result
+    from dfm_vla_ros.benchmarks.served import about, policies
+    from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 
     with policies(options.checkpoint, options.policy, options.workers) as addresses:
         policy = about(addresses[0])
-        with Workers(installation, addresses, options.out) as workers:
-            book = Book(options.out, plan.common(policy.checkpoint_hash, workers.about))
+        with SimulatorPool(program(installation), len(addresses), options.out) as pool:
+            book = Book(options.out, plan.common(policy.checkpoint_hash, pool.about))
             places = book.missing(plan.places(), options.again)
-            evaluate(plan, workers, book, places, _say, encode_film)
+            evaluate(plan, pool, addresses, book, places, _say, encode_film)
     found = metrics(book.episodes, plan.chains)
     about_run = {"calvin": found, "versions": versions(), "hardware": hardware()}
     path = write_result(options.out, book, about_run)

@@ -173,7 +173,7 @@ def run_presets(options: argparse.Namespace) -> int:
 
 def run_eval(options: argparse.Namespace) -> int:
     """Run the episodes that are missing; 1 if one ended in an error."""
-    from dfm_vla_ros.benchmarks.libero import served
+    from dfm_vla_ros.benchmarks import served
     from dfm_vla_ros.benchmarks.libero.assets import require_assets
     from dfm_vla_ros.benchmarks.libero.evaluating import evaluate
     from dfm_vla_ros.benchmarks.libero.installation import find_installation

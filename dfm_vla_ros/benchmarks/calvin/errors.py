@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.benchmarks.errors import BenchmarkError
 
 
-class CalvinError(DfmVlaError):
+class CalvinError(BenchmarkError):
     """The simulator, its files or a setting cannot be used; the message says what to do."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dfm_vla_ros.benchmarks.calvin.jobs import Answer, Job
 from dfm_vla_ros.benchmarks.calvin.metrics import IN_A_ROW, SUITE, TASK
 from dfm_vla_ros.benchmarks.calvin.protocol import Protocol
-from dfm_vla_ros.benchmarks.calvin.running import Workers
 from dfm_vla_ros.benchmarks.calvin.sequences import OFFICIAL, Chain, checksum
 from dfm_vla_ros.benchmarks.progress import Progress
 from dfm_vla_ros.benchmarks.results import Book, Episode
 from dfm_vla_ros.benchmarks.results import Job as Place
+from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 
 STEP_LIMIT_S, START_LIMIT_S = 5.0, 300.0
 """A chain that takes longer than these for its steps and its start hangs."""
@@ -77,7 +77,8 @@ class Plan:
 
 def evaluate(
     plan: Plan,
-    workers: Workers,
+    pool: SimulatorPool,
+    addresses: Sequence[str],
     book: Book,
     places: Iterable[Place],
     say: Callable[[str], None],
@@ -87,7 +88,8 @@ def evaluate(
 
     Args:
         plan: what is evaluated.
-        workers: the simulators.
+        pool: the simulators.
+        addresses: of the policies, one for each simulator.
         book: of the results.
         places: of ``plan.places()``, those that are to be run.
         say: takes a line for each chain.
@@ -95,7 +97,12 @@ def evaluate(
     """
     numbers = [number for _, _, number in places]
     progress = Progress(len(plan.numbers), len(plan.numbers) - len(numbers))
-    for job, answer in workers.run(map(plan.job, numbers), plan.limit_s):
+
+    def assign(number: int, job: Job) -> Job:
+        return replace(job, policy=addresses[number])
+
+    jobs = [[plan.job(number)] for number in numbers]
+    for job, answer in pool.run(jobs, assign, plan.limit_s):
         ended = episode(job, answer)
         book.add(ended)
         say(f"{progress.add(ended)}, {answer.in_a_row} of {len(job.tasks)} in a row")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.benchmarks.errors import BenchmarkError
 
 
-class LiberoError(DfmVlaError):
+class LiberoError(BenchmarkError):
     """The simulator, its files or a setting cannot be used; the message says what to do."""
 
 

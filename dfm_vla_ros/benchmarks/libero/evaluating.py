@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks.libero import served
+from dfm_vla_ros.benchmarks import served
 from dfm_vla_ros.benchmarks.libero.evaluation import Plan, episode
 from dfm_vla_ros.benchmarks.libero.installation import Installation
 from dfm_vla_ros.benchmarks.libero.jobs import Answer, Job
-from dfm_vla_ros.benchmarks.libero.running import SimulatorPool
+from dfm_vla_ros.benchmarks.libero.running import program
 from dfm_vla_ros.benchmarks.progress import Progress
 from dfm_vla_ros.benchmarks.results import Book, markdown, rows, write_result
+from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 from dfm_vla_ros.report.pictures import FilmEncoder
 
 Say = Callable[[str], None]
@@ -49,7 +50,7 @@ def evaluate(
         SimulatorLost, RemoteError: simulator or policy do not start.
     """
     policy = served.about(addresses[0])
-    with SimulatorPool(installation, len(addresses), plan.folder / "logs") as pool:
+    with SimulatorPool(program(installation), len(addresses), plan.folder / "logs") as pool:
         book = Book(plan.folder, plan.common(policy.checkpoint_hash, pool.about))
         places = plan.places()
         missing = book.missing(places, again)

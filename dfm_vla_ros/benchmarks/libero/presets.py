@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from dfm_vla_ros.benchmarks.libero.errors import LiberoError
 from dfm_vla_ros.benchmarks.libero.protocol import Protocol
 from dfm_vla_ros.benchmarks.libero.variation import CameraShift, Variation
-from dfm_vla_ros.resources import resource_path
+from dfm_vla_ros.benchmarks.presets import changed_preset, read_presets
 
 PROTOCOLS = "config/benchmarks/libero/presets.yaml"
 VARIATIONS = "config/benchmarks/libero/variations.yaml"
@@ -23,7 +19,10 @@ def protocols() -> dict[str, Protocol]:
     Raises:
         LiberoError: the file is damaged.
     """
-    return {name: Protocol.read(content, name) for name, content in _read(PROTOCOLS).items()}
+    return {
+        name: Protocol.read(content, name)
+        for name, content in read_presets(PROTOCOLS, LiberoError).items()
+    }
 
 
 def find_protocol(name: str, **changes: Any) -> Protocol:
@@ -34,16 +33,7 @@ def find_protocol(name: str, **changes: Any) -> Protocol:
     Raises:
         LiberoError: there is no such preset, or a change is out of bounds.
     """
-    found = protocols()
-    if name not in found:
-        raise LiberoError(f"there is no preset {name!r}; there are {', '.join(found)}")
-    preset = found[name]
-    given = {key: value for key, value in changes.items() if value is not None}
-    changed = {key: value for key, value in given.items() if value != getattr(preset, key)}
-    if not changed:
-        return preset
-    words = ", ".join(f"{key} {value}" for key, value in changed.items())
-    return replace(preset, name=f"{name} ({words})", **changed)
+    return changed_preset(protocols(), name, changes, LiberoError)
 
 
 def variations() -> dict[str, Variation]:
@@ -52,7 +42,10 @@ def variations() -> dict[str, Variation]:
     Raises:
         LiberoError: the file is damaged.
     """
-    return {name: Variation.read(content, name) for name, content in _read(VARIATIONS).items()}
+    return {
+        name: Variation.read(content, name)
+        for name, content in read_presets(VARIATIONS, LiberoError).items()
+    }
 
 
 def find_variation(name: str) -> Variation:
@@ -72,11 +65,3 @@ def find_variation(name: str) -> Variation:
             "LIBERO-Plus's tasks such as _view_15_0_120_0_0_initstate_0"
         )
     return found[name]
-
-
-def _read(name: str) -> dict[str, dict[str, Any]]:
-    path: Path = resource_path(name)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise LiberoError(f"{path} is damaged: it maps no names to settings; restore it")
-    return content

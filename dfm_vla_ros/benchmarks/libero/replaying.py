@@ -12,9 +12,10 @@ from dfm_vla_ros.benchmarks.libero.errors import LiberoError
 from dfm_vla_ros.benchmarks.libero.installation import Installation
 from dfm_vla_ros.benchmarks.libero.jobs import Answer, Job
 from dfm_vla_ros.benchmarks.libero.protocol import Protocol
-from dfm_vla_ros.benchmarks.libero.running import SimulatorPool
+from dfm_vla_ros.benchmarks.libero.running import program
 from dfm_vla_ros.benchmarks.libero.suites import find_task, read_suites
 from dfm_vla_ros.benchmarks.libero.variation import Variation
+from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 
 
 def replay(
@@ -63,7 +64,7 @@ def replay(
     ]
     log = (keep or actions.parent) / "logs"
     answers: list[Answer] = []
-    with SimulatorPool(installation, 1, log) as pool:
+    with SimulatorPool(program(installation), 1, log) as pool:
         for _, answer in pool.run([jobs], lambda _, job: job, limit_s):
             say(line(answer))
             answers.append(answer)

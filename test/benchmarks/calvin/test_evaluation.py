@@ -10,9 +10,10 @@ import pytest
 from dfm_vla_ros.benchmarks.calvin.evaluation import Plan, evaluate
 from dfm_vla_ros.benchmarks.calvin.films import encode_film
 from dfm_vla_ros.benchmarks.calvin.presets import find_protocol
-from dfm_vla_ros.benchmarks.calvin.running import Installation, Workers
+from dfm_vla_ros.benchmarks.calvin.running import Installation, program
 from dfm_vla_ros.benchmarks.calvin.sequences import Chain, chains_from, initial_states
 from dfm_vla_ros.benchmarks.results import Book, Episode, ResultsError
+from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 
 # Answers as the simulator's process does, and breaks at chain 3.
 STAND_IN = """#!{python}
@@ -47,10 +48,10 @@ def _run(
 ) -> list[Episode]:
     """Return the episodes of this run."""
     lines = list[str]()
-    with Workers(installation, ["one", "two"], folder) as workers:
-        book = Book(folder, plan.common("c0ffee", workers.about))
+    with SimulatorPool(program(installation), 2, folder) as pool:
+        book = Book(folder, plan.common("c0ffee", pool.about))
         places = book.missing(plan.places(), again)
-        evaluate(plan, workers, book, places, lines.append, encode_film)
+        evaluate(plan, pool, ["one", "two"], book, places, lines.append, encode_film)
     assert len(lines) == len(places)
     return [episode for episode in book.episodes if episode.job in places]
 

@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from dfm_vla_ros.benchmarks.calvin.actions import ACTION_NAMES
 from dfm_vla_ros.benchmarks.calvin.jobs import Job
 from dfm_vla_ros.benchmarks.calvin.presets import find_protocol
-from dfm_vla_ros.benchmarks.calvin.running import Installation, Workers
+from dfm_vla_ros.benchmarks.calvin.running import Installation, program
+from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
@@ -69,8 +71,8 @@ def test_that_a_scripted_hand_turns_the_led_on_and_then_fails_to_close_the_drawe
 ) -> None:
     protocol = find_protocol("official", steps=60, renderer="tiny", rendering="on_demand")
     job = Job(13, dict(STATE), TASKS, protocol.record(), film=str(tmp_path / "frames.npy"))
-    with Workers(installation, [address], tmp_path) as workers:
-        ((_, answer),) = workers.run([job], LIMIT_S)
+    with SimulatorPool(program(installation), 1, tmp_path) as pool:
+        ((_, answer),) = pool.run([[job]], lambda _, job: replace(job, policy=address), LIMIT_S)
     assert answer.error == ""
     assert answer.in_a_row == 1
     assert answer.steps[0] < 60 and answer.steps[1] == 60
@@ -92,7 +94,7 @@ def test_that_rendering_changes_no_state_and_the_same_actions_give_the_same(
     ]
     answers = []
     for job in jobs:  # each in a process of its own: see docs/benchmarks.md
-        with Workers(installation, [""], tmp_path) as workers:
-            answers += [answer for _, answer in workers.run([job], LIMIT_S)]
+        with SimulatorPool(program(installation), 1, tmp_path) as pool:
+            answers += [answer for _, answer in pool.run([[job]], lambda _, job: job, LIMIT_S)]
     assert [answer.error for answer in answers] == [""] * 2
     assert len({answer.state_hash for answer in answers}) == 1

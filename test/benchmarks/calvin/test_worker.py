@@ -14,9 +14,11 @@ from dfm_vla_ros.benchmarks.calvin.initial import ROBOT
 from dfm_vla_ros.benchmarks.calvin.jobs import Job
 from dfm_vla_ros.benchmarks.calvin.presets import find_protocol
 from dfm_vla_ros.benchmarks.calvin.protocol import Protocol
-from dfm_vla_ros.benchmarks.calvin.running import Installation, SimulatorLost, SimulatorProcess
+from dfm_vla_ros.benchmarks.calvin.running import Installation, program
 from dfm_vla_ros.benchmarks.calvin.simulator import View, check_folder
 from dfm_vla_ros.benchmarks.calvin.worker import commit, policy_of
+from dfm_vla_ros.benchmarks.errors import SimulatorLost
+from dfm_vla_ros.benchmarks.simulators import SimulatorProcess
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
@@ -129,5 +131,5 @@ def test_that_an_interpreter_without_the_simulator_says_why_it_died(tmp_path: Pa
         pytest.skip("this interpreter has PyBullet")
     installation = Installation(Path(sys.executable), tmp_path)
     with pytest.raises(SimulatorLost, match="pybullet") as raised:
-        SimulatorProcess(installation, tmp_path / "log/simulator.log")
+        SimulatorProcess(program(installation), tmp_path / "log/simulator.log")
     assert "simulator.log" in str(raised.value)

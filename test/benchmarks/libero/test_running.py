@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dfm_vla_ros.benchmarks.errors import BenchmarkError, SimulatorLost
 from dfm_vla_ros.benchmarks.libero.actions import JOINT_NAMES, View
 from dfm_vla_ros.benchmarks.libero.errors import LiberoError
 from dfm_vla_ros.benchmarks.libero.evaluation import Plan, episode
@@ -19,11 +20,12 @@ from dfm_vla_ros.benchmarks.libero.installation import Installation
 from dfm_vla_ros.benchmarks.libero.jobs import Answer, Job
 from dfm_vla_ros.benchmarks.libero.presets import find_protocol
 from dfm_vla_ros.benchmarks.libero.replaying import check_actions
-from dfm_vla_ros.benchmarks.libero.running import SimulatorLost, SimulatorPool, SimulatorProcess
-from dfm_vla_ros.benchmarks.libero.served import policies
+from dfm_vla_ros.benchmarks.libero.running import program
 from dfm_vla_ros.benchmarks.libero.suites import Task
 from dfm_vla_ros.benchmarks.libero.variation import Variation
 from dfm_vla_ros.benchmarks.libero.worker import asked, played
+from dfm_vla_ros.benchmarks.served import policies
+from dfm_vla_ros.benchmarks.simulators import SimulatorPool, SimulatorProcess
 from dfm_vla_ros.remote.client import PolicyClient
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
@@ -149,7 +151,7 @@ def test_that_an_error_is_no_failure() -> None:
 def test_that_a_simulator_that_does_not_start_says_what_it_said(tmp_path: Path) -> None:
     installation = Installation(Path(sys.executable), tmp_path, tmp_path)
     with pytest.raises(SimulatorLost, match=r"No module named '(libero|hf)") as raised:
-        SimulatorProcess(installation, tmp_path / "log")
+        SimulatorProcess(program(installation), tmp_path / "log")
     assert str(tmp_path / "log") in str(raised.value)
 
 
@@ -159,7 +161,9 @@ def test_that_every_job_of_a_simulator_that_dies_ends_as_an_error(tmp_path: Path
     script.write_text('#!/bin/sh\necho "{}"\nread line\necho broken >&2\nexit 3\n')
     script.chmod(0o755)
     made = plan(2)
-    with SimulatorPool(Installation(script, tmp_path, tmp_path), 2, tmp_path / "logs") as pool:
+    with SimulatorPool(
+        program(Installation(script, tmp_path, tmp_path)), 2, tmp_path / "logs"
+    ) as pool:
         groups = made.groups(made.places(), 2)
         found = list(pool.run(groups, lambda _, job: job, 20.0))
     assert sorted((job.task, job.number) for job, _ in found) == [
@@ -174,7 +178,7 @@ def test_that_a_simulator_that_hangs_is_ended(tmp_path: Path) -> None:
     script.chmod(0o755)
     installation = Installation(script, tmp_path, tmp_path)
     with (
-        SimulatorProcess(installation, tmp_path / "log") as process,
+        SimulatorProcess(program(installation), tmp_path / "log") as process,
         pytest.raises(SimulatorLost, match=r"took more than 0\.2 s"),
     ):
         process.ask(plan(1).job(tasks(1)[0], 0), 0.2)
@@ -183,7 +187,7 @@ def test_that_a_simulator_that_hangs_is_ended(tmp_path: Path) -> None:
 def test_that_neither_or_both_of_checkpoint_and_address_are_refused() -> None:
     for checkpoint, addresses in ((None, []), (Path("a"), ["b"])):
         with (
-            pytest.raises(LiberoError, match="either --checkpoint, or --policy"),
+            pytest.raises(BenchmarkError, match="either --checkpoint, or --policy"),
             policies(checkpoint, addresses, 1),
         ):
             pass

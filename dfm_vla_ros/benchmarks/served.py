@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
+from dfm_vla_ros.benchmarks.errors import BenchmarkError
 from dfm_vla_ros.remote.client import PolicyClient
 from dfm_vla_ros.remote.messages import About
 
@@ -26,15 +26,15 @@ def policies(
     """Give addresses of policies: ``addresses``, or of ``workers`` servers of ``checkpoint``.
 
     Raises:
-        LiberoError: neither or both are given, or a server does not start.
+        BenchmarkError: neither or both are given, or a server does not start.
     """
     if (checkpoint is None) == (not addresses):
-        raise LiberoError("give either --checkpoint, or --policy with the address of a server")
+        raise BenchmarkError("give either --checkpoint, or --policy with the address of a server")
     if checkpoint is None:
         yield list(addresses)
         return
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="libero_policy_")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="policy_")))
         sockets = [str(folder / f"policy{number}.sock") for number in range(workers)]
         for socket in sockets:
             stack.enter_context(_server(checkpoint, socket, arguments))
@@ -47,7 +47,7 @@ def about(address: str) -> About:
     Raises:
         RemoteError: nobody listens there, or another client is served.
     """
-    with PolicyClient(address, wait_s=5.0, name="LIBERO") as client:
+    with PolicyClient(address, wait_s=5.0, name="a benchmark") as client:
         return client.about
 
 
@@ -64,7 +64,7 @@ def _server(checkpoint: Path, socket: str, arguments: Sequence[str]) -> Iterator
         line = process.stdout.readline()
         timer.cancel()
         if "served" not in line:
-            raise LiberoError(
+            raise BenchmarkError(
                 f"dfm-vla serve --checkpoint {checkpoint} ended with {process.wait()} before it "
                 "was ready; what it said is above"
             )
