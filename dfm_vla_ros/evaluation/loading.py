@@ -51,7 +51,7 @@ def make_loop(
     """
     if policy.pose_names not in ((), Twin.pose_names):
         raise CheckpointError(
-            f"the checkpoint {policy.checkpoint_hash[:12]} sees the poses {policy.pose_names}, this "
+            f"checkpoint {policy.checkpoint_hash[:12]} sees the poses {policy.pose_names}, this "
             f"twin has {Twin.pose_names}: train again on demonstrations of this twin"
         )
     size = {"camera_size": (policy.image_size,) * 2} if policy.cameras else {}

@@ -110,22 +110,14 @@ class Stub:
 
     def move(self, **changes: Any) -> ExecutorStatus:
         """Come to rest, start a motion for a new goal, and return once it is under way."""
-        for _ in range(3):
-            self.until_state(ExecutorStatus.HOLDING)
-            self._hear_joints()
-            self.goal += 1
-            status = self.graph.send(self.moving_chunk(**changes))
-            # A machine that stood still makes joint states too old, which is no fault of the node.
-            if status.error_code != ExecutorStatus.NO_REFERENCE:
-                break
+        self.until_state(ExecutorStatus.HOLDING)
+        seen = len(self.graph.measured)
+        self.graph.until(lambda: len(self.graph.measured) > seen + 2, "joint states")
+        self.goal += 1
+        status = self.graph.send(self.moving_chunk(**changes))
         assert status.error_code == ExecutorStatus.OK, status.message
         self.graph.until(self.is_moving, "motion")
         return status
-
-    def _hear_joints(self) -> None:
-        """Wait for three more joint states."""
-        seen = len(self.graph.measured)
-        self.graph.until(lambda: len(self.graph.measured) > seen + 2, "joint states")
 
     def is_moving(self) -> bool:
         return bool(self.graph.commanded) and bool(np.any(self.graph.commanded[-1].velocity))
