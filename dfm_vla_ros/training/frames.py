@@ -51,7 +51,7 @@ class Frames:
         sentence: (F,) index into ``sentences``.
         episode: (F,) number of the episode.
         sentences: the distinct instructions.
-        tasks: task -> instruction.
+        tasks: task -> the instruction that most of its episodes have.
         period_s: control period [s].
         joint_names: of the D joints.
         poses: (F, P) where the objects are, None where that is unknown.
@@ -135,7 +135,7 @@ def make_frames(sources: Sequence[Source], horizon: int) -> Frames:
         key: [] for key in ("positions", "commanded", "targets", "sentence", "episode", "poses")
     }
     sentences: dict[str, int] = {}
-    tasks: dict[str, str] = {}
+    told: dict[str, Counter[str]] = {}
     for number, episode in enumerate(_read(sources)):
         length = len(episode)
         place = sentences.setdefault(episode.instruction, len(sentences))
@@ -146,13 +146,13 @@ def make_frames(sources: Sequence[Source], horizon: int) -> Frames:
         columns["episode"].append(np.full(length, number))
         if episode.poses is not None:
             columns["poses"].append(episode.poses)
-        tasks.setdefault(episode.task, episode.instruction)
+        told.setdefault(episode.task, Counter())[episode.instruction] += 1
     arrays = {key: np.concatenate(parts) for key, parts in columns.items() if parts}
     first = sources[0].dataset
     return Frames(
         **arrays,
         sentences=tuple(sentences),
-        tasks=tasks,
+        tasks={task: counts.most_common(1)[0][0] for task, counts in told.items()},
         period_s=first.period_s,
         joint_names=first.joint_names,
         pose_names=first.pose_names,
