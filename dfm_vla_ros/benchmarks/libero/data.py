@@ -92,12 +92,10 @@ def read_demonstrations(path: Path) -> Iterator[tuple[int, dict[str, NDArray[Any
     """Yield number and arrays of every demonstration in a file, in order of their numbers.
 
     Raises:
-        LiberoError: h5py is not installed, or the file cannot be read.
+        LiberoError: the file cannot be read.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise LiberoError("LIBERO's demonstrations need h5py: pip install h5py") from error
+    import h5py
+
     try:
         with h5py.File(path) as file:
             found = {int(name.rpartition("_")[2]): group for name, group in file["data"].items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -89,7 +90,6 @@ def test_that_a_file_of_another_name_is_refused() -> None:
 
 def write_hdf5(path: Path, demonstrations: dict[str, dict[str, np.ndarray]]) -> Path:
     """Write a file as LIBERO has them."""
-    h5py = pytest.importorskip("h5py", reason="h5py is not installed; it is not needed otherwise")
     with h5py.File(path, "w") as file:
         for name, arrays in demonstrations.items():
             group = file.create_group(f"data/{name}")
@@ -113,7 +113,6 @@ def test_that_files_become_a_data_set_that_is_continued(tmp_path: Path) -> None:
 
 
 def test_that_a_file_without_demonstrations_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("h5py", reason="h5py is not installed; it is not needed otherwise")
     path = tmp_path / f"{TASK}_demo.hdf5"
     path.write_bytes(b"nothing")
     with pytest.raises(LiberoError, match=r"is no file of LIBERO's demonstrations"):
