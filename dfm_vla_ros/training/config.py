@@ -170,6 +170,9 @@ class TrainConfig:
     )
     time_power: float = key(2.0, "t = u ** time_power, u uniform in 0..1", above=0)
     smoothing_bins: float = key(1.5, "deviation of the label over bins; 0: one-hot", low=0)
+    teacher_noise_bins: float = key(
+        0.0, "ar: deviation of noise on the tokens that the next are predicted from", low=0
+    )
     precision: Literal["bf16", "fp32"] = key("bf16", "of matrix products; weights stay fp32")
     sharding: Literal["none", "fsdp"] = key(
         "none",

@@ -7,6 +7,7 @@ says of ``outputs``.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -120,15 +121,27 @@ class MaskedDiffusion(Objective):
         return self.cross_entropy(answer, x1).where(masked, 0.0).sum()
 
 
+@dataclass(frozen=True)
 class Autoregression(Objective):
-    """``ar``: teacher-forced: each position is predicted from the data before it."""
+    """``ar``: teacher-forced: each position is predicted from the data before it.
+
+    Attributes:
+        noise_bins: deviation of what is added to the teacher's tokens, so that the network cannot
+            just go on as they do.
+    """
 
     method = "autoregressive"
     causal = True
+    noise_bins: float = 0.0
 
     def corrupt(self, x1: Tensor, times: Tensor, uniforms: Tensor) -> Tensor:
-        """Return x_1 itself (B, 1, N): the network shifts it."""
-        return x1[:, None]
+        """Return x_1 (B, 1, N), with noise: the network shifts it."""
+        if self.noise_bins == 0:
+            return x1[:, None]
+        # The normal quantile of a uniform in (0, 1).
+        normal = math.sqrt(2) * torch.erfinv((2 * uniforms[0] - 1).clamp(-0.999999, 0.999999))
+        noised = x1[:, None] + (self.noise_bins * normal).round().long()
+        return noised.clamp(0, len(self.labels) - 1)
 
 
 class Regression(Objective):
@@ -175,7 +188,8 @@ def make_objective(config: TrainConfig, vocabulary: int, device: str | torch.dev
     replicas = 1 if config.objective in ("ar", "l1") else config.replicas
     path = path_config(config).build(vocabulary).to(device)
     labels = smoothed_labels(vocabulary, config.smoothing_bins).to(device)
-    return kind(path, labels, replicas, config.time_power)
+    noise = (config.teacher_noise_bins,) if kind is Autoregression else ()
+    return kind(path, labels, replicas, config.time_power, *noise)
 
 
 def smoothed_labels(vocabulary: int, deviation: float) -> Tensor:

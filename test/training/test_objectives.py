@@ -60,6 +60,25 @@ def test_that_without_smoothing_the_loss_is_the_cross_entropy(kind: str) -> None
     assert made.loss(logits, xt, x1, times) / made.weight(xt) == pytest.approx(float(expected))
 
 
+def test_that_a_noised_teacher_is_off_by_the_deviation_asked_for_and_within_the_vocabulary() -> (
+    None
+):
+    made = objective("ar", teacher_noise_bins=2.0)
+    draws = Draws(0, 1, 4000, range(4000))
+    middle = torch.full((4000, 5), K // 2)
+    xt = made.corrupt(middle, made.times(draws), draws.uniform("n", (2, 1, 5)).transpose(0, 1))
+    off = (xt[:, 0] - middle).float()
+    assert float(off.mean()) == pytest.approx(0, abs=0.05)
+    assert float(off.std()) == pytest.approx(2.0, abs=0.1)
+    assert xt.min() >= 0
+    assert xt.max() < K
+
+
+def test_that_without_noise_the_teacher_is_the_data() -> None:
+    x1, _, xt = draw(objective("ar"))
+    assert torch.equal(xt[:, 0], x1)
+
+
 def test_that_masked_diffusion_counts_masked_tokens_alone() -> None:
     made = objective("masked")
     x1, times, xt = draw(made)
