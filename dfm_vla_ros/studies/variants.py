@@ -86,18 +86,18 @@ def changed(value: Settings, changes: Mapping[str, Any], row: str, group: str) -
         raise StudyError(f"row {row!r}, {group}: {error}") from error
 
 
-def variants(study: Study, out: Path, shipped: Path) -> list[Variant]:
-    """Return what is to be run, row by row; runs are put into ``out``.
+def variants(study: Study, runs: Path, shipped: Path) -> list[Variant]:
+    """Return what is to be run, row by row.
 
     Args:
         study: its description.
-        out: folder of runs and results.
+        runs: folder of training runs; studies may share it, and then the runs that are alike.
         shipped: checkpoint of the rows that neither train nor name one.
 
     Raises:
         StudyError: a change makes no sense, or names of rows mean the same folder.
     """
-    found = [variant for row in study.rows for variant in _of_row(study, row, out, shipped)]
+    found = [variant for row in study.rows for variant in _of_row(study, row, runs, shipped)]
     folders = [folder_name(variant) for variant in found]
     twice = sorted({name for name in folders if folders.count(name) > 1})
     if twice:
@@ -111,7 +111,7 @@ def folder_name(variant: Variant) -> str:
     return f"{safe}_seed{variant.seed}"
 
 
-def _of_row(study: Study, row: Row, out: Path, shipped: Path) -> Iterator[Variant]:
+def _of_row(study: Study, row: Row, runs: Path, shipped: Path) -> Iterator[Variant]:
     trains = bool(study.train or row.train) and not row.checkpoint
     changes = {"decoder": row.decoder, "caching": row.caching, "path": row.path}
     plain_loop = {**asdict(LoopConfig()), "mode": "RTC", "execute_steps": 0}
@@ -119,7 +119,7 @@ def _of_row(study: Study, row: Row, out: Path, shipped: Path) -> Iterator[Varian
     setting = changed(Setting(), {**study.setting, **row.setting}, row.name, "setting")
     given = Path(row.checkpoint or study.checkpoint or shipped)
     for seed in range((row.seeds or study.seeds) if trains else 1):
-        train = _train(study, row, seed, out) if trains else None
+        train = _train(study, row, seed, runs) if trains else None
         folder = Path(train.out) / "checkpoint" if train else given
         yield Variant(row.name, seed, train, folder, changes, loop, setting, row.dark_cameras)
 
@@ -132,13 +132,13 @@ def _loop(content: dict[str, Any], row: Row) -> LoopConfig:
         raise StudyError(f"row {row.name!r}, loop: {error}") from error
 
 
-def _train(study: Study, row: Row, seed: int, out: Path) -> TrainConfig:
+def _train(study: Study, row: Row, seed: int, runs: Path) -> TrainConfig:
     """Return the run of a row; rows that train alike share it."""
     content: dict[str, Any] = {}
     try:
         for name, value in {**study.train, **row.train}.items():
             apply(content, f"{name}={json.dumps(value)}")
-        config = build(TrainConfig, {**content, "out": str(out), "seed": seed})
+        config = build(TrainConfig, {**content, "out": str(runs), "seed": seed})
     except DfmVlaError as error:
         raise StudyError(f"row {row.name!r}, train: {error}") from error
     # What equals the default is left out, so that a new key changes no name.
@@ -146,5 +146,5 @@ def _train(study: Study, row: Row, seed: int, out: Path) -> TrainConfig:
     kept = {name: plain(value) for name, value, _ in differing(config, plainest)}
     kept = {name: value for name, value in kept.items() if name not in OWN}
     digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
-    folder = out / "runs" / f"{config.objective}_{digest}_seed{seed}"
-    return replace(config, out=str(folder), token_cache=config.token_cache or str(out / "codes"))
+    folder = runs / f"{config.objective}_{digest}_seed{seed}"
+    return replace(config, out=str(folder), token_cache=config.token_cache or str(runs / "codes"))

@@ -134,6 +134,17 @@ def test_that_the_table_pairs_equal_networks_and_scenes(tmp_path: Path) -> None:
     assert b == "| b | 1/15, 1 errors | 1 to 30 | 1, 0 | 7.0 s | 8, 0 | 0.0078 |  |  |"
 
 
+def test_that_studies_with_one_folder_of_runs_share_those_that_are_alike(tmp_path: Path) -> None:
+    common = {"train": {"data": ["d"], "steps": 3}}
+    one = parse(study(rows={"plain": None}, **common), "one")
+    two = parse(study(rows={"usual": None, "c": {"train": {"path": {"c": 1}}}}, **common), "two")
+    ran = {
+        name: [v.train.out for v in variants(found, tmp_path / "runs", tmp_path)]
+        for name, found in (("one", one), ("two", two))
+    }
+    assert ran["one"][0] == ran["two"][0] != ran["two"][1]
+
+
 def test_that_the_command_trains_runs_and_goes_on(
     shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

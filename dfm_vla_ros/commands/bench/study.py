@@ -29,6 +29,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("study", type=Path, help="YAML file")
     parser.add_argument("--out", type=Path, required=True, help="folder; is continued")
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        help="folder of training runs, which studies may share; default: OUT/runs",
+    )
     parser.add_argument("--workers", type=positive_count, default=2, help="processes")
     parser.add_argument("--only", choices=("train", "run"), help="stop after, or without training")
     parser.add_argument("--rounds", type=int, default=40, help="chunks to time; 0: none")
@@ -43,7 +48,9 @@ def run(options: argparse.Namespace) -> int:
     from dfm_vla_ros.studies.variants import variants
 
     study = load_study(options.study)
-    found = variants(study, options.out, resource_path("checkpoints/default"))
+    found = variants(
+        study, options.runs or options.out / "runs", resource_path("checkpoints/default")
+    )
     if options.only != "run":
         for folder in train_missing(found, options.workers):
             print(f"trained: {folder}", flush=True)
