@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     from dfm_vla_ros.policy.policy import Policy
     from dfm_vla_ros.policy.serving import about, answering
+    from dfm_vla_ros.remote.ending import end_at, leave
     from dfm_vla_ros.remote.server import PolicyServer
     from dfm_vla_ros.resources import resource_path
 
@@ -60,8 +61,7 @@ def run(options: argparse.Namespace) -> int:
         allow_remote=options.allow_remote,
         log=say,
     )
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: server.close())
+    end_at((signal.SIGINT, signal.SIGTERM), server.close)
     say(f"{policy.checkpoint_hash[:12]} is served at {server.address}")
     server.serve_forever()
-    return 0
+    leave()
