@@ -36,44 +36,70 @@ def policies(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="policy_")))
         sockets = [str(folder / f"policy{number}.sock") for number in range(workers)]
-        for socket in sockets:
-            stack.enter_context(_server(checkpoint, socket, arguments))
+        # All are started before any is waited for: they load at the same time.
+        servers = [stack.enter_context(_server(checkpoint, one, arguments)) for one in sockets]
+        for server in servers:
+            _wait(server, checkpoint)
         yield sockets
 
 
-def about(address: str) -> About:
-    """Return what the policy at ``address`` is.
+def about(addresses: Sequence[str]) -> About:
+    """Return what the policy at all of ``addresses`` is.
 
     Raises:
-        RemoteError: nobody listens there, or another client is served.
+        RemoteError: nobody listens at one, or another client is served there.
+        BenchmarkError: they serve different policies, whose results would be mixed.
     """
+    found = [_about(address) for address in addresses]
+    for address, other in zip(addresses, found, strict=True):
+        if other != found[0]:
+            raise BenchmarkError(
+                f"{address} serves {other.checkpoint_hash[:12]} and {addresses[0]} "
+                f"{found[0].checkpoint_hash[:12]}, or with other steps: serve one checkpoint "
+                "with the same options at all addresses"
+            )
+    return found[0]
+
+
+def _about(address: str) -> About:
     with PolicyClient(address, wait_s=5.0, name="a benchmark") as client:
         return client.about
 
 
 @contextmanager
-def _server(checkpoint: Path, socket: str, arguments: Sequence[str]) -> Iterator[None]:
+def _server(
+    checkpoint: Path, socket: str, arguments: Sequence[str]
+) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-m", "dfm_vla_ros.cli", "serve", "--checkpoint", str(checkpoint)]
     process = subprocess.Popen(
         [*command, "--address", socket, *arguments], stdout=subprocess.PIPE, text=True
     )
     try:
-        assert process.stdout is not None, "made with a pipe"
-        timer = threading.Timer(START_LIMIT_S, process.kill)
-        timer.start()
-        line = process.stdout.readline()
-        timer.cancel()
-        if "served" not in line:
-            raise BenchmarkError(
-                f"dfm-vla serve --checkpoint {checkpoint} ended with {process.wait()} before it "
-                "was ready; what it said is above"
-            )
-        # Its log would fill the pipe.
-        threading.Thread(target=process.stdout.read, daemon=True).start()
-        yield
+        yield process
     finally:
         process.terminate()
         try:
             process.wait(END_LIMIT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
+
+
+def _wait(process: subprocess.Popen[str], checkpoint: Path) -> None:
+    """Wait until a server is ready.
+
+    Raises:
+        BenchmarkError: it is not within ``START_LIMIT_S``, or it ended.
+    """
+    assert process.stdout is not None, "made with a pipe"
+    timer = threading.Timer(START_LIMIT_S, process.kill)
+    timer.start()
+    line = process.stdout.readline()
+    timer.cancel()
+    if "served" not in line:
+        raise BenchmarkError(
+            f"dfm-vla serve --checkpoint {checkpoint} ended with {process.wait()} before it "
+            "was ready; what it said is above"
+        )
+    # Its log would fill the pipe.
+    threading.Thread(target=process.stdout.read, daemon=True).start()

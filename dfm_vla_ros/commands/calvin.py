@@ -108,7 +108,8 @@ def run_eval(options: argparse.Namespace) -> int:
     from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 
     with policies(options.checkpoint, options.policy, options.workers) as addresses:
-        policy = about(addresses[0])
+        policy = about(addresses)
+        plan = plan.settled(policy.execute_steps)
         with SimulatorPool(program(installation), len(addresses), options.out) as pool:
             book = Book(options.out, plan.common(policy.checkpoint_hash, pool.about))
             places = book.missing(plan.places(), options.again)

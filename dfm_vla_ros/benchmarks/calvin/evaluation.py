@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dfm_vla_ros.benchmarks.calvin.jobs import Answer, Job
 from dfm_vla_ros.benchmarks.calvin.metrics import IN_A_ROW, SUITE, TASK
@@ -45,6 +45,11 @@ class Plan:
         """The longest time of a chain [s]."""
         longest = max(len(chain.tasks) for chain in self.chains)
         return START_LIMIT_S + STEP_LIMIT_S * self.protocol.steps * longest
+
+    def settled(self, execute_steps: int) -> Self:
+        """Return the plan with the replan interval of a policy, unless it has its own."""
+        replan = self.protocol.replan or execute_steps
+        return replace(self, protocol=replace(self.protocol, replan=replan))
 
     def places(self) -> list[Place]:
         """Return all episodes."""

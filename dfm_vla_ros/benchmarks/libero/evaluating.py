@@ -49,7 +49,7 @@ def evaluate(
         ResultsError: the folder holds episodes of other settings.
         SimulatorLost, RemoteError: simulator or policy do not start.
     """
-    policy = served.about(addresses[0])
+    policy = served.about(addresses)
     with SimulatorPool(program(installation), len(addresses), plan.folder / "logs") as pool:
         book = Book(plan.folder, plan.common(policy.checkpoint_hash, pool.about))
         places = plan.places()

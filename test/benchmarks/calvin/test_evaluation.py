@@ -102,3 +102,11 @@ def test_that_frames_become_a_film(tmp_path: Path) -> None:
     np.save(frames, np.zeros((4, 16, 16, 3), np.uint8))
     encode_film(frames)
     assert [path.name for path in tmp_path.iterdir()] == ["chain0000.mp4"]
+
+
+def test_that_a_plan_without_a_replan_interval_takes_and_records_the_policys(plan: Plan) -> None:
+    settled = plan.settled(execute_steps=4)
+    assert settled.common("c0ffee", {})["protocol"]["replan"] == 4
+    assert settled.job(0).protocol["replan"] == 4
+    own = replace(plan, protocol=find_protocol("official", replan=7))
+    assert own.settled(execute_steps=4) == own
