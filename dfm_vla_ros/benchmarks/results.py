@@ -76,13 +76,14 @@ class Book:
         self.common: dict[str, Any] = json.loads(json.dumps(dict(common)))
         self._episodes: dict[Job, Episode] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        lines = self._path.read_text(encoding="utf-8").split("\n") if self._path.exists() else []
+        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         # A last line that was cut short is no episode.
-        kept = lines[:-1] or [json.dumps(self.common)]
+        kept = text.split("\n")[:-1] or [json.dumps(self.common)]
         self._check(kept[0])
         for number, line in enumerate(kept[1:], start=2):
             self._hold(_read(line, f"{self._path}, line {number}"))
-        self._path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        if (whole := "\n".join(kept) + "\n") != text:
+            _replace(self._path, whole)
 
     @property
     def episodes(self) -> list[Episode]:
@@ -216,6 +217,11 @@ def write_result(folder: Path, book: Book, about: Mapping[str, Any]) -> Path:
         "average": average(found),
         "errors": [asdict(episode) for episode in book.episodes if episode.error],
     }
-    path, partial = folder / RESULT, folder / f"{RESULT}.partial"
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return _replace(folder / RESULT, json.dumps(content, indent=1) + "\n")
+
+
+def _replace(path: Path, text: str) -> Path:
+    """Write a file that is never there in part, and return its path."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
     return partial.replace(path)

@@ -42,6 +42,18 @@ def test_that_a_book_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
     assert Book(tmp_path, COMMON).missing(jobs, again=True) == [("goal", "push", 2)]
 
 
+def test_that_a_book_is_never_there_in_part_while_it_is_opened(tmp_path: Path) -> None:
+    Book(tmp_path, COMMON).add(WON)
+    with (tmp_path / EPISODES).open("a") as file:
+        file.write('{"suite": "goal", "ta')
+    before = (tmp_path / EPISODES).read_text()
+    (tmp_path / "the old file").hardlink_to(tmp_path / EPISODES)
+    Book(tmp_path, COMMON)
+    # It was replaced, not emptied and written again: a kill in between would have lost all.
+    assert (tmp_path / "the old file").read_text() == before
+    assert (tmp_path / EPISODES).read_text() == before.rpartition("\n")[0] + "\n"
+
+
 def test_that_a_book_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
     Book(tmp_path, COMMON).add(WON)
     with pytest.raises(ResultsError, match="holds episodes with preset 'openpi', not 'univla'"):
