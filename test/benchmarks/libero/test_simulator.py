@@ -1,0 +1,115 @@
+"""With the real simulator: LIBERO_PYTHON names its interpreter, LIBERO_ASSETS its assets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfm_vla_ros.benchmarks.libero.actions import ACTION_NAMES, CAMERAS, STATE_NAMES
+from dfm_vla_ros.benchmarks.libero.errors import LiberoError
+from dfm_vla_ros.benchmarks.libero.evaluation import Plan
+from dfm_vla_ros.benchmarks.libero.installation import Installation, find_installation
+from dfm_vla_ros.benchmarks.libero.jobs import Answer, Job
+from dfm_vla_ros.benchmarks.libero.presets import find_protocol
+from dfm_vla_ros.benchmarks.libero.running import program
+from dfm_vla_ros.benchmarks.libero.suites import find_task, read_suites
+from dfm_vla_ros.benchmarks.libero.variation import Variation
+from dfm_vla_ros.benchmarks.simulators import SimulatorPool
+from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
+from dfm_vla_ros.remote.server import PolicyServer
+
+# Where they are in stored state 0 of "pick up the cream cheese and place it in the basket" [m].
+CHEESE, BASKET = np.array([0.046, -0.103, 0.009]), np.array([-0.009, 0.267, -0.005])
+UP = np.array([0.0, 0.0, 1.0])
+OPEN, CLOSED = -1.0, 1.0
+STEP_M = 0.05
+LIMIT_S = 600.0
+RENDERINGS = ("on_demand", "always")
+
+
+@pytest.fixture(scope="module")
+def installation() -> Installation:
+    try:
+        found = find_installation()
+    except LiberoError as error:
+        pytest.skip(f"LIBERO is not installed: {error}")
+    if not found.assets.is_dir():
+        pytest.skip(f"LIBERO's assets are not in {found.assets}: set LIBERO_ASSETS")
+    return found
+
+
+class Carrying:
+    """A scripted hand: to the cheese, grasp, up, over the basket, down, let go."""
+
+    def __init__(self) -> None:
+        self._way = self._actions()
+        next(self._way)
+
+    def __call__(self, request: ActRequest) -> ActReply:
+        return ActReply(self._way.send(request.state[:3])[None], 0.0, 1)
+
+    def _actions(self) -> Iterator[np.ndarray]:
+        hand = yield np.zeros(7)
+        for target, gripper, most, within_m in (
+            (CHEESE + 0.15 * UP, OPEN, 50, 0.01),
+            (CHEESE, OPEN, 40, 0.006),
+            (None, CLOSED, 10, 0.0),
+            (CHEESE + 0.25 * UP, CLOSED, 40, 0.02),
+            (BASKET + 0.26 * UP, CLOSED, 60, 0.02),
+            (BASKET + 0.12 * UP, CLOSED, 30, 0.02),
+            (None, OPEN, 100, 0.0),
+        ):
+            for _ in range(most):
+                way = np.zeros(3) if target is None else target - hand
+                if target is not None and np.linalg.norm(way) < within_m:
+                    break
+                way = np.clip(0.9 * way / STEP_M, -1, 1)
+                hand = yield np.array([*way, 0.0, 0.0, 0.0, gripper])
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    sizes = dict.fromkeys(CAMERAS, (64, 64))
+    about = About(PROTOCOL, "c0ffee", CAMERAS, sizes, STATE_NAMES, ACTION_NAMES, 1, 1, 0.05, {})
+    server = PolicyServer(Carrying(), about, f"{tmp_path}/p.sock")
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"{tmp_path}/p.sock"
+    server.close()
+    thread.join()
+
+
+def _run(installation: Installation, jobs: Sequence[Job], folder: Path) -> list[Answer]:
+    with SimulatorPool(program(installation), 1, folder) as pool:
+        return [answer for _, answer in pool.run([jobs], lambda _, job: job, LIMIT_S)]
+
+
+@pytest.mark.slow
+def test_that_a_scripted_hand_succeeds_and_its_actions_replay_to_the_same_states(
+    installation: Installation, address: str, tmp_path: Path
+) -> None:
+    task = find_task(read_suites(installation), "libero_object", 1)
+    job, always = (
+        Plan(
+            [task],
+            find_protocol("openpi", replan=1, render_px=64, rendering=rendering),
+            Variation(),
+            tmp_path,
+        ).job(task, 0)
+        for rendering in RENDERINGS
+    )
+    scripted = replace(job, policy=address, keep=str(tmp_path / "kept"))
+    (first,) = _run(installation, [scripted], tmp_path)
+    assert first.error == "" and first.success
+    actions = str(tmp_path / "kept/actions.npy")
+    assert np.load(actions).shape == (first.steps, 7)
+    played = [replace(one, actions=actions) for one in (job, job, always)]
+    answers = _run(installation, played, tmp_path)
+    assert [answer.success for answer in answers] == [True] * 3
+    assert {answer.state_hash for answer in answers} == {first.state_hash}
+    assert {answer.steps for answer in answers} == {first.steps}
