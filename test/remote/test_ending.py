@@ -16,7 +16,6 @@ from served import PATIENCE_S, asked
 from dfm_vla_ros.remote.client import PolicyClient
 from dfm_vla_ros.remote.errors import RemoteError
 
-WITHIN_S = 5.0  # an idle one ends by itself within it on a busy machine too
 SERVER = """
 import atexit, signal, sys, time
 from dfm_vla_ros.remote.ending import end_at, leave
@@ -41,8 +40,8 @@ leave()
 
 
 @contextmanager
-def _started(address: Path) -> Iterator[subprocess.Popen[str]]:
-    code = SERVER.format(within_s=WITHIN_S)
+def _started(address: Path, within_s: float = PATIENCE_S) -> Iterator[subprocess.Popen[str]]:
+    code = SERVER.format(within_s=within_s)
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(address)],
         stdout=subprocess.PIPE,
@@ -71,7 +70,7 @@ def test_that_an_idle_server_ends_well_at_sigterm(tmp_path: Path, connected: boo
 
 def test_that_a_call_without_end_is_cut_off_at_sigterm(tmp_path: Path) -> None:
     address = tmp_path / "policy.sock"
-    with _started(address) as process:
+    with _started(address, within_s=0.5) as process:
 
         def end_when_called() -> None:
             assert process.stdout.readline() == "called\n"
