@@ -18,7 +18,8 @@ def add_variation(parser: argparse.ArgumentParser) -> None:
         choices=tuple(VARIATIONS),
         default=OFF,
         help="what differs between episodes beside the plain layouts: more places (layout), "
-        "also light, colours, textures and cameras (wide)",
+        "only those that either arm reaches (middle), also light, colours, textures and cameras "
+        "(wide)",
     )
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from dfm_vla_ros.sim.errors import UnknownSetting
+
+Layout = Literal["plain", "wide", "middle"]
 
 
 @dataclass(frozen=True)
@@ -12,7 +15,8 @@ class Variation:
     """Off by default; everything is drawn by the episode's seed.
 
     Attributes:
-        layout: objects anywhere that the experts reach, plates from the table to 0.10 m.
+        layout: ``wide``: objects anywhere that the experts reach, plates from the table to
+            0.10 m; ``middle``: those of the wide ones in which either arm reaches everything.
         light: directions, intensities, tint and ambient light.
         colours: of objects, table and floor, each within its own family of hues.
         textures: of the table, the block and the plate.
@@ -21,7 +25,7 @@ class Variation:
         zoom_deg: largest change of a vertical field of view [deg].
     """
 
-    layout: bool = False
+    layout: Layout = "plain"
     light: bool = False
     colours: bool = False
     textures: bool = False
@@ -33,9 +37,10 @@ class Variation:
 OFF = "off"
 VARIATIONS: dict[str, Variation] = {
     OFF: Variation(),
-    "layout": Variation(layout=True),
+    "layout": Variation(layout="wide"),
+    "middle": Variation(layout="middle"),
     "wide": Variation(
-        layout=True,
+        layout="wide",
         light=True,
         colours=True,
         textures=True,

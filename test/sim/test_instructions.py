@@ -57,7 +57,7 @@ def test_that_the_twin_says_what_the_setting_asks_for(twin: Twin) -> None:
     ("given", "message"),
     [
         ({"phrasing": "rude"}, "unknown phrasing 'rude'"),
-        ({"variation": "odd"}, "unknown variation 'odd'; there are off, layout, wide"),
+        ({"variation": "odd"}, "unknown variation 'odd'; there are off, layout, middle, wide"),
         ({"perturbation": "flood"}, "unknown perturbation 'flood'; there are none, camera_noise"),
         ({"instruction_of": "juggle"}, "unknown task 'juggle' in instruction_of"),
     ],

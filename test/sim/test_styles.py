@@ -65,6 +65,13 @@ def test_that_one_layout_is_done_in_different_ways_by_different_draws(twin: Twin
     assert moved == ({True, False} if abs(found[1]) < 0.11 else {found[1] > 0})
 
 
+@pytest.mark.parametrize("task", ["place_veg", "place_block"])
+def test_that_in_the_middle_either_arm_acts_about_as_often(twin: Twin, task: str) -> None:
+    twin.setting = Setting(variation="middle")
+    arms = Counter(several(twin, task, seed)[1].arm for seed in range(40))
+    assert 12 <= arms["far"] <= 28
+
+
 def test_that_the_hand_that_takes_the_pot_first_starts_first_and_both_lift_together(
     twin: Twin,
 ) -> None:

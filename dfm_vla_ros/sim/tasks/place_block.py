@@ -10,6 +10,7 @@ from dfm_vla_ros.sim.instructions import PHRASINGS
 from dfm_vla_ros.sim.objects import BLOCK_SIDE_M, PLATE_RADIUS_M
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.tasks.task import Task
+from dfm_vla_ros.sim.variation import Layout
 
 PLATE_X_M, PLATE_Y_M, PLATE_HEIGHT_M = (0.24, 0.31), (-0.04, 0.04), (0.02, 0.09)
 BLOCK_X_M, BLOCK_Y_M = (0.25, 0.42), (0.14, 0.34)
@@ -17,8 +18,8 @@ BLOCK_YAW_RAD = (-0.7, 0.7)
 WIDE_PLATE = ((0.22, 0.32), (-0.07, 0.07), (0.013, 0.10))
 WIDE_BLOCK, WIDE_YAW_RAD = ((0.22, 0.43), (0.12, 0.37)), (-np.pi / 4, np.pi / 4)
 """The same, where everything may vary."""
-MIDDLE_SHARE = 0.4
-"""Share of the wide layouts in which either arm reaches block and plate."""
+MIDDLE_SHARES: dict[Layout, float] = {"wide": 0.4, "middle": 1.0}
+"""Share of the layouts in which either arm reaches block and plate."""
 MIDDLE_PLATE = ((0.21, 0.27), (0.07, 0.09), (0.013, 0.05))
 MIDDLE_BLOCK = ((0.21, 0.29), (0.08, 0.11))
 """Their sides are opposite."""
@@ -33,10 +34,11 @@ class PlaceBlock(Task):
     instruction: ClassVar[str] = PHRASINGS["place_block"].standard
     grasped = "block"
 
-    def lay_out(self, scene: Scene, rng: np.random.Generator, wide: bool = False) -> None:
+    def lay_out(self, scene: Scene, rng: np.random.Generator, layout: Layout = "plain") -> None:
         """Draw the plate's place and height, the block's side, place and yaw."""
         plate_ranges, block_ranges = (PLATE_X_M, PLATE_Y_M, PLATE_HEIGHT_M), (BLOCK_X_M, BLOCK_Y_M)
-        middle = wide and rng.uniform() < MIDDLE_SHARE
+        wide = layout != "plain"
+        middle = wide and rng.uniform() < MIDDLE_SHARES[layout]
         if wide:
             plate_ranges = MIDDLE_PLATE if middle else WIDE_PLATE
             block_ranges = MIDDLE_BLOCK if middle else WIDE_BLOCK

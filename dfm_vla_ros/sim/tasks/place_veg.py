@@ -10,14 +10,15 @@ from dfm_vla_ros.sim.instructions import PHRASINGS
 from dfm_vla_ros.sim.objects import POT_HEIGHT_M, POT_RADIUS_M, VEGETABLE_RADIUS_M, VEGETABLES
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.tasks.task import Task
+from dfm_vla_ros.sim.variation import Layout
 
 POT_X_M, POT_Y_M, POT_YAW_RAD = (0.25, 0.31), (-0.03, 0.03), (-0.4, 0.4)
 VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD = (0.26, 0.40), (0.20, 0.34), (-0.6, 0.6)
 WIDE_POT = ((0.23, 0.33), (-0.05, 0.05), (-0.7, 0.7))
 WIDE_VEGETABLE = ((0.23, 0.41), (0.20, 0.37), (-0.8, 0.8))
 """The same, where everything may vary."""
-MIDDLE_SHARE = 0.4
-"""Share of the wide layouts in which either arm reaches vegetable and pot."""
+MIDDLE_SHARES: dict[Layout, float] = {"wide": 0.4, "middle": 1.0}
+"""Share of the layouts in which either arm reaches vegetable and pot."""
 MIDDLE_POT = ((0.23, 0.27), (0.08, 0.10), (-0.5, 0.5))
 MIDDLE_VEGETABLE = ((0.21, 0.28), (0.10, 0.12), (-0.5, 0.5))
 """Their sides are opposite; the pot's yaw is from a quarter turn, handles to front and back."""
@@ -35,11 +36,12 @@ class PlaceVeg(Task):
         """The vegetable."""
         return self.vegetable
 
-    def lay_out(self, scene: Scene, rng: np.random.Generator, wide: bool = False) -> None:
+    def lay_out(self, scene: Scene, rng: np.random.Generator, layout: Layout = "plain") -> None:
         """Draw the pot's pose, and the vegetable's kind, side and pose."""
         pot_ranges = (POT_X_M, POT_Y_M, POT_YAW_RAD)
         ranges = (VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD)
-        middle = wide and rng.uniform() < MIDDLE_SHARE
+        wide = layout != "plain"
+        middle = wide and rng.uniform() < MIDDLE_SHARES[layout]
         if wide:
             pot_ranges = MIDDLE_POT if middle else WIDE_POT
             ranges = MIDDLE_VEGETABLE if middle else WIDE_VEGETABLE

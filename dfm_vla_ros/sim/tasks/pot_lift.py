@@ -9,6 +9,7 @@ import numpy as np
 from dfm_vla_ros.sim.instructions import PHRASINGS
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.tasks.task import Task
+from dfm_vla_ros.sim.variation import Layout
 
 POT_X_M, POT_Y_M, POT_YAW_RAD = (0.26, 0.34), (-0.04, 0.04), (-0.3, 0.3)
 WIDE = ((0.22, 0.33), (-0.06, 0.06), (-0.4, 0.4))
@@ -25,9 +26,9 @@ class PotLift(Task):
     hold_s: ClassVar[float] = 1.0
     grasped = "pot"
 
-    def lay_out(self, scene: Scene, rng: np.random.Generator, wide: bool = False) -> None:
+    def lay_out(self, scene: Scene, rng: np.random.Generator, layout: Layout = "plain") -> None:
         """Draw the pot's place and yaw."""
-        ranges = WIDE if wide else (POT_X_M, POT_Y_M, POT_YAW_RAD)
+        ranges = (POT_X_M, POT_Y_M, POT_YAW_RAD) if layout == "plain" else WIDE
         x, y, yaw = rng.uniform(*np.transpose(ranges))
         scene.place("pot", np.array([x, y, 0.0]), yaw)
 

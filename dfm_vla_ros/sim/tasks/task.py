@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from dfm_vla_ros.sim.scene import Scene
+from dfm_vla_ros.sim.variation import Layout
 
 
 class Task:
@@ -28,8 +29,8 @@ class Task:
         self.success = False
         self.progress = 0.0
 
-    def lay_out(self, scene: Scene, rng: np.random.Generator, wide: bool = False) -> None:
-        """Put the task's objects on the table; ``wide``: over as much of it as experts reach."""
+    def lay_out(self, scene: Scene, rng: np.random.Generator, layout: Layout = "plain") -> None:
+        """Put the task's objects on the table, as :class:`Variation` says of a layout."""
         raise NotImplementedError
 
     def adopt(self, scene: Scene) -> bool:
