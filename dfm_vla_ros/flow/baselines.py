@@ -20,7 +20,7 @@ from dfm_vla_ros.flow.masked import (
     MaskedConfig,
     Remasked,
     RemaskedConfig,
-    check_median,
+    check_ordered,
 )
 from dfm_vla_ros.flow.noise import Draw, Noise
 from dfm_vla_ros.flow.paths import MaskedPath, Path
@@ -70,7 +70,7 @@ class OneStep(Decoder):
     def __init__(self, path: Path, config: OneStepConfig | None = None) -> None:
         self.config = config or OneStepConfig()
         super().__init__(path, self.config)
-        check_median(path, self.config.choice)
+        check_ordered(path, self.config.choice)
 
     def begin(
         self, shape: tuple[int, int], noise: Noise, start: Start | None, fixed: Committed | None
@@ -133,7 +133,7 @@ class Autoregressive(Decoder):
     def __init__(self, path: Path, config: AutoregressiveConfig | None = None) -> None:
         self.config = config or AutoregressiveConfig()
         super().__init__(path, self.config)
-        check_median(path, self.config.choice)
+        check_ordered(path, self.config.choice)
 
     def begin(
         self, shape: tuple[int, int], noise: Noise, start: Start | None, fixed: Committed | None

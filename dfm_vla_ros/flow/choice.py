@@ -1,7 +1,7 @@
-"""From logits to tokens: a sample, the argmax or, for ordered tokens, the median.
+"""From logits to tokens: a sample, the argmax or, for ordered tokens, the median or the mean.
 
-All of it is inverse-CDF lookup: one cumulative sum and one binary search a position, with one
-uniform number for a sample. Uniforms lie in (0, 1], so a token of probability zero is never
+All but argmax and mean is inverse-CDF lookup: one cumulative sum and one binary search a position,
+with one uniform number for a sample. Uniforms lie in (0, 1], so a token of probability zero is never
 drawn, also when rounding leaves the last cumulative sum below one.
 """
 
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from dfm_vla_ros.flow.errors import FlowError
 
-Choice = Literal["median", "argmax", "sample"]
+Choice = Literal["median", "argmax", "sample", "mean"]
+ORDERED: tuple[Choice, ...] = ("median", "mean")
+"""Those that need tokens whose ids rise with the value."""
 
 
 def choose(logits: Tensor, how: Choice, uniform: Tensor | None = None) -> Tensor:
@@ -24,7 +26,8 @@ def choose(logits: Tensor, how: Choice, uniform: Tensor | None = None) -> Tensor
     Args:
         logits: (B, N, K), at least one finite in each row.
         how: ``median`` is the smallest token whose cumulative probability reaches one half; it
-            minimises the expected |i - j|.
+            minimises the expected |i - j|. ``mean`` is the expected token, rounded; it
+            minimises the expected (i - j)^2 and may lie where no token is likely.
         uniform: (B, N) in (0, 1]; used by ``sample`` alone.
 
     Returns:
@@ -32,7 +35,12 @@ def choose(logits: Tensor, how: Choice, uniform: Tensor | None = None) -> Tensor
     """
     if how == "argmax":
         return logits.argmax(-1)
-    cumulative = torch.softmax(logits, -1).cumsum_(-1)
+    probabilities = torch.softmax(logits, -1)
+    if how == "mean":
+        ids = torch.arange(logits.shape[-1], device=logits.device, dtype=probabilities.dtype)
+        # NaN logits have no mean; whoever made them is told after the last step.
+        return (probabilities @ ids).nan_to_num_().round_().long()
+    cumulative = probabilities.cumsum_(-1)
     if how == "median":
         half = cumulative.new_full((*cumulative.shape[:-1], 1), 0.5)
         found = torch.searchsorted(cumulative, half).squeeze(-1)

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dfm_vla_ros.flow.choice import Choice, check_choice, choose, confidence
+from dfm_vla_ros.flow.choice import ORDERED, Choice, check_choice, choose, confidence
 from dfm_vla_ros.flow.decoding import Advance, Decoder, Sharpening, Start, Step, renoise
 from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.flow.noise import Draw, Noise
@@ -67,7 +67,7 @@ class Masked(Decoder):
     def __init__(self, path: MaskedPath, config: MaskedConfig | None = None) -> None:
         self.config = config or MaskedConfig()
         super().__init__(path, self.config)
-        check_median(path, self.config.choice)
+        check_ordered(path, self.config.choice)
         kappas = [path.kappa(k / self.config.steps) for k in range(self.config.steps)]
         self.steps = [
             Step("unmasking", k / self.config.steps, 1.0 / self.config.steps, (kappa, following))
@@ -153,7 +153,7 @@ class Remasked(Decoder):
     def __init__(self, path: MaskedPath, config: RemaskedConfig | None = None) -> None:
         self.config = config or RemaskedConfig()
         super().__init__(path, self.config)
-        check_median(path, self.config.choice)
+        check_ordered(path, self.config.choice)
         grid = [k / self.config.steps for k in range(self.config.steps + 1)]
         self.steps = self._steps(grid)
 
@@ -194,7 +194,7 @@ class Remasked(Decoder):
         return (following - (1.0 - sigma) * kappa) / (1.0 - kappa), sigma
 
 
-def check_median(path: Path, choice: Choice) -> None:
-    """Raise `FlowError` if a median is asked of tokens that have no order."""
-    if choice == "median" and not path.ordered:
-        raise FlowError("choice 'median' needs ordered tokens; use 'argmax' or 'sample'")
+def check_ordered(path: Path, choice: Choice) -> None:
+    """Raise `FlowError` if a median or a mean is asked of tokens that have no order."""
+    if choice in ORDERED and not path.ordered:
+        raise FlowError(f"choice {choice!r} needs ordered tokens; use 'argmax' or 'sample'")

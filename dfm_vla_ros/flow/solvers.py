@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfm_vla_ros.flow.choice import Choice, check_choice, choose
+from dfm_vla_ros.flow.choice import ORDERED, Choice, check_choice, choose
 from dfm_vla_ros.flow.decoding import Advance, Decoder, Sharpening, Start, Step, renoise
 from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.flow.noise import Draw, Noise
@@ -106,14 +106,17 @@ class Solver(Decoder):
         config: How to decode.
 
     Raises:
-        FlowError: If a median is asked of tokens that have no order.
+        FlowError: If a median or a mean is asked of tokens that have no order.
     """
 
     def __init__(self, path: Path, config: SolverConfig | None = None) -> None:
         self.config = config or SolverConfig()
         super().__init__(path, self.config)
-        if "median" in (self.config.target, self.config.validation) and not path.ordered:
-            raise FlowError("target 'median' needs ordered tokens; use 'argmax' or 'sample'")
+        for target in (self.config.target, self.config.validation):
+            if target in ORDERED and not path.ordered:
+                raise FlowError(
+                    f"target {target!r} needs ordered tokens; use 'argmax' or 'sample'"
+                )
         if self.config.early_stop_within is not None and not path.ordered:
             raise FlowError("early_stop_within needs ordered tokens; leave it out")
         self.steps = self._steps(self.config.refinement_grid())

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,19 @@ def test_that_the_median_minimises_the_expected_distance_in_tokens() -> None:
     expected = torch.softmax(logits, -1) @ gaps.T
     chosen = expected.gather(-1, choose(logits, "median").unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(chosen, expected.min(-1).values)
+
+
+def test_that_the_mean_minimises_the_expected_square_and_lies_between_two_ways() -> None:
+    logits = 2.0 * torch.randn(4, 50, 17, generator=torch.Generator().manual_seed(0))
+    tokens = torch.arange(17.0)
+    squares = (tokens - tokens.unsqueeze(-1)) ** 2  # [candidate, token]
+    expected = torch.softmax(logits, -1) @ squares.T
+    chosen = expected.gather(-1, choose(logits, "mean").unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(chosen, expected.min(-1).values)
+    two_ways = torch.zeros(1, 1, 17).log()
+    two_ways[..., 2], two_ways[..., 14] = np.log(0.6), np.log(0.4)
+    assert choose(two_ways, "mean").item() == 7
+    assert choose(two_ways, "median").item() == 2
 
 
 def test_that_a_sample_has_the_probabilities_of_the_logits() -> None:

@@ -44,6 +44,10 @@ def vague(tokens: Tensor, t: Tensor, prefix: Any) -> Tensor:
             "early_stop needs a validation that repeats itself",
         ),
         (lambda: Solver(UNORDERED), "target 'median' needs ordered tokens"),
+        (
+            lambda: Solver(UNORDERED, SolverConfig(target="mean")),
+            "target 'mean' needs ordered tokens",
+        ),
         (lambda: Solver(METRIC)(vague, (0, N)), r"shape is \(0, 6\); give \(B, N\)"),
         (
             lambda: Solver(METRIC)(lambda x, t, p: torch.zeros(1, N, K + 1), (1, N)),

@@ -24,7 +24,7 @@ K, N = 16, 6
 METRIC = MetricPath(OrderedDistance(torch.linspace(0.0, 1.0, K), scale=8.0))
 MIXTURE = MixturePath(K)
 both_paths = pytest.mark.parametrize("path", [METRIC, MIXTURE], ids=["metric", "mixture"])
-every_choice = pytest.mark.parametrize("target", ["median", "argmax", "sample"])
+every_choice = pytest.mark.parametrize("target", ["median", "argmax", "sample", "mean"])
 
 
 def draw(batch: int, count: int) -> Draw:
