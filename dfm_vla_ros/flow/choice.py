@@ -1,8 +1,8 @@
 """From logits to tokens: a sample, the argmax or, for ordered tokens, the median or the mean.
 
 All but argmax and mean is inverse-CDF lookup: one cumulative sum and one binary search a position,
-with one uniform number for a sample. Uniforms lie in (0, 1], so a token of probability zero is never
-drawn, also when rounding leaves the last cumulative sum below one.
+with one uniform number for a sample. Uniforms lie in (0, 1], so a token of probability zero is
+never drawn, also when rounding leaves the last cumulative sum below one.
 """
 
 from __future__ import annotations
