@@ -8,6 +8,8 @@ from typing import Literal
 from dfm_vla_ros.sim.errors import UnknownSetting
 
 Layout = Literal["plain", "wide", "middle"]
+MIDDLE_SHARES: dict[Layout, float] = {"wide": 0.4, "middle": 1.0}
+"""Share of the layouts in which either arm reaches both things, where there are two."""
 
 
 @dataclass(frozen=True)

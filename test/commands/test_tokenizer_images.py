@@ -132,12 +132,11 @@ def test_that_the_same_seed_fits_the_same_tokenizer(data: Path, tmp_path: Path) 
 
 def test_that_training_lowers_the_error(data: Path, tmp_path: Path) -> None:
     found = []
-    for steps in ("1", "60"):
+    for steps in ("1", "120"):  # 60 gain 2.97 dB on one kind of processor
         file = tmp_path / f"{steps}.json"
         assert fit(data, tmp_path / steps, "--steps", steps, "--json", str(file)) == 0
         found.append(json.loads(file.read_text())["rows"][-1])
-    # 3.0 dB on one kind of processor, somewhat more on another.
-    assert found[1]["psnr_db"] > found[0]["psnr_db"] + 1.5
+    assert found[1]["psnr_db"] > found[0]["psnr_db"] + 3
 
 
 def test_that_a_checkpoint_and_its_tokenizer_alone_measure_alike(

@@ -10,7 +10,7 @@ from dfm_vla_ros.sim.instructions import PHRASINGS
 from dfm_vla_ros.sim.objects import BLOCK_SIDE_M, PLATE_RADIUS_M
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.tasks.task import Task
-from dfm_vla_ros.sim.variation import Layout
+from dfm_vla_ros.sim.variation import MIDDLE_SHARES, Layout
 
 PLATE_X_M, PLATE_Y_M, PLATE_HEIGHT_M = (0.24, 0.31), (-0.04, 0.04), (0.02, 0.09)
 BLOCK_X_M, BLOCK_Y_M = (0.25, 0.42), (0.14, 0.34)
@@ -18,11 +18,9 @@ BLOCK_YAW_RAD = (-0.7, 0.7)
 WIDE_PLATE = ((0.22, 0.32), (-0.07, 0.07), (0.013, 0.10))
 WIDE_BLOCK, WIDE_YAW_RAD = ((0.22, 0.43), (0.12, 0.37)), (-np.pi / 4, np.pi / 4)
 """The same, where everything may vary."""
-MIDDLE_SHARES: dict[Layout, float] = {"wide": 0.4, "middle": 1.0}
-"""Share of the layouts in which either arm reaches block and plate."""
 MIDDLE_PLATE = ((0.21, 0.27), (0.07, 0.09), (0.013, 0.05))
 MIDDLE_BLOCK = ((0.21, 0.29), (0.08, 0.11))
-"""Their sides are opposite."""
+"""Where either arm reaches both; their sides are opposite."""
 CLEARANCE_M = 0.17
 """Least distance of the block from the plate's centre: room for the gripper beside the plate."""
 

@@ -10,18 +10,17 @@ from dfm_vla_ros.sim.instructions import PHRASINGS
 from dfm_vla_ros.sim.objects import POT_HEIGHT_M, POT_RADIUS_M, VEGETABLE_RADIUS_M, VEGETABLES
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.tasks.task import Task
-from dfm_vla_ros.sim.variation import Layout
+from dfm_vla_ros.sim.variation import MIDDLE_SHARES, Layout
 
 POT_X_M, POT_Y_M, POT_YAW_RAD = (0.25, 0.31), (-0.03, 0.03), (-0.4, 0.4)
 VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD = (0.26, 0.40), (0.20, 0.34), (-0.6, 0.6)
 WIDE_POT = ((0.23, 0.33), (-0.05, 0.05), (-0.7, 0.7))
 WIDE_VEGETABLE = ((0.23, 0.41), (0.20, 0.37), (-0.8, 0.8))
 """The same, where everything may vary."""
-MIDDLE_SHARES: dict[Layout, float] = {"wide": 0.4, "middle": 1.0}
-"""Share of the layouts in which either arm reaches vegetable and pot."""
 MIDDLE_POT = ((0.23, 0.27), (0.08, 0.10), (-0.5, 0.5))
 MIDDLE_VEGETABLE = ((0.21, 0.28), (0.10, 0.12), (-0.5, 0.5))
-"""Their sides are opposite; the pot's yaw is from a quarter turn, handles to front and back."""
+"""Where either arm reaches both; their sides are opposite. The pot's yaw is from a quarter turn,
+handles to front and back."""
 LARGEST_LEAN_RAD = np.radians(15)
 
 
