@@ -14,17 +14,14 @@ import cv2
 import numpy as np
 
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.replay import Job, answers
-from dfm_vla_ros.bags.replay_images import read_images
+from dfm_vla_ros.bags.replay import Job, answers, read_images
 from dfm_vla_ros.bags.replay_records import read_recording, relative_topics
 from dfm_vla_ros.bags.replay_session import WANTED
-from dfm_vla_ros.nodes.images import camera_info
+from dfm_vla_ros.nodes.inputs import camera_info
 from dfm_vla_ros.nodes.monitor_image import Camera, annotate, drawings, enlarged
 from dfm_vla_ros.nodes.monitor_markers import Look, Plan
 from dfm_vla_ros.resources import resource_path
-from dfm_vla_ros.robot.description import robot_description
-from dfm_vla_ros.robot.kinematics import Kinematics
-from dfm_vla_ros.robot.paths import arm_confidence, tip_paths
+from dfm_vla_ros.robot.kinematics import Kinematics, arm_confidence, robot_description, tip_paths
 from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
 from dfm_vla_ros.tokens import load_action_tokenizer
 

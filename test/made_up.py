@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.data.writer import DatasetWriter
 
 POSES = ("block.x", "block.y")

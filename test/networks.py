@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from small import small_checkpoint
 
-from dfm_vla_ros.model.backbones import UnifiedConfig
 from dfm_vla_ros.model.refiner import Prefix, Refiner
-from dfm_vla_ros.model.unified import UnifiedRefiner
+from dfm_vla_ros.model.unified import UnifiedConfig, UnifiedRefiner
 
 VOCABULARY, ACTIONS, TOKENS, PREFIX = 512, 60, 20, 37
 MASK_ID = 511

@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dfm_vla_ros.remote.addresses import parse_address
-from dfm_vla_ros.remote.codec import encode
-from dfm_vla_ros.remote.connection import HEADER, MAGIC, Connection
+from dfm_vla_ros.remote.codec import HEADER, MAGIC, Connection, encode
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest, Hello, Message
 from dfm_vla_ros.remote.server import PolicyServer
 

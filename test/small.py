@@ -8,13 +8,12 @@ import numpy as np
 import torch
 
 from dfm_vla_ros.model.checkpoint import Checkpoint, CheckpointConfig
-from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
 from dfm_vla_ros.model.refiner import Refiner, RefinerConfig
+from dfm_vla_ros.model.vision import FsqConfig, FsqTokenizer
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.tokens.action import ActionTokenizer
-from dfm_vla_ros.tokens.poses import PoseTokenizer
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
+from dfm_vla_ros.tokens.bins import PoseTokenizer, ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 
 INSTRUCTION = "place the block on the plate"

@@ -10,16 +10,15 @@ import numpy as np
 import torch
 from transformers import Emu3VQVAE, Emu3VQVAEConfig
 
-from dfm_vla_ros.model.backbones import UnifiedConfig, make_backbone
-from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
-from dfm_vla_ros.model.unified import UnifiedRefiner
+from dfm_vla_ros.model.folder import save_weights
+from dfm_vla_ros.model.unified import UnifiedConfig, UnifiedRefiner, make_backbone
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint, UnifiedCheckpointConfig
-from dfm_vla_ros.model.weights import save_weights
+from dfm_vla_ros.model.vision import FsqConfig, FsqTokenizer
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.tokens.action import ActionTokenizer
+from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.ids import ImageSlot
 from dfm_vla_ros.tokens.presets import small_layout
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 
 INSTRUCTION = "place the block on the plate"

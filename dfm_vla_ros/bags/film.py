@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.types import TASK_STATUS
+from dfm_vla_ros.bags.storage import TASK_STATUS
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.observing.images import Rgb, to_rgb
-from dfm_vla_ros.observing.stamps import nanoseconds
+from dfm_vla_ros.observing.cameras import Rgb, to_rgb
+from dfm_vla_ros.observing.sources import nanoseconds
 from dfm_vla_ros.robot.joints import CAMERAS
 
 VIEW_PX, CAPTION_PX = 288, 28

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from dfm_vla_ros.bags.order import in_order
 from dfm_vla_ros.bags.reading import Bag, Message
+from dfm_vla_ros.bags.storage import in_order
 from dfm_vla_ros.bags.topics import Topics
 from dfm_vla_ros.observing.observer import Observer
-from dfm_vla_ros.observing.sources import Moment
-from dfm_vla_ros.observing.stamps import NANOSECONDS, TimeBase, nanoseconds
+from dfm_vla_ros.observing.sources import NANOSECONDS, Moment, TimeBase, nanoseconds
 
 CLOCK = "clock"
 """Name of the step that says: the clock jumped here."""

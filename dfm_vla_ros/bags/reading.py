@@ -2,22 +2,197 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import re
+import tempfile
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import yaml
 from backports import zstd
+from rosbags.typesys import get_types_from_idl, get_types_from_msg
+from rosbags.typesys.store import Typestore
 
-from dfm_vla_ros.bags.decoding import Decoder
-from dfm_vla_ros.bags.faults import BagError, Faults
-from dfm_vla_ros.bags.files import list_files, unpack
-from dfm_vla_ros.bags.mcap import McapFile
-from dfm_vla_ros.bags.order import in_order
-from dfm_vla_ros.bags.sqlite import SqliteFile
-from dfm_vla_ros.bags.storage import Channel, Raw
+from dfm_vla_ros.bags.mcap import McapFile, SqliteFile
+from dfm_vla_ros.bags.storage import PACKAGE, Channel, Raw, in_order, typestore, zero
+from dfm_vla_ros.errors import BagError, Faults
+
+METADATA = "metadata.yaml"
+SUFFIXES = (".mcap", ".db3")
+PACKED = tuple(f"{suffix}.zstd" for suffix in SUFFIXES)
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a bag.
+
+    Attributes:
+        paths: in the order of time.
+        messages: how many there must be; None if nothing tells.
+        topics: what was recorded, though it be empty: topic -> type.
+    """
+
+    paths: list[Path]
+    messages: int | None = None
+    topics: dict[str, str] = field(default_factory=dict)
+
+
+def list_files(path: Path, faults: Faults) -> Listing:
+    """Find the files of a bag; a listing that is missing or wrong is noted.
+
+    Raises:
+        BagError: there are none.
+    """
+    if path.is_file() and path.name.endswith((*SUFFIXES, *PACKED)):
+        return Listing([path])
+    if not path.exists():
+        raise BagError(f"{path} does not exist: give the folder of a bag, or its .mcap file")
+    if not path.is_dir():
+        raise BagError(f"{path} is no bag: give its folder, or a file ending in .mcap or .db3")
+    found = _by_name(path)
+    listing = _listing(path, faults)
+    if listing is None and not found:
+        raise BagError(f"{path} is no bag: it holds neither {METADATA} nor .mcap or .db3 files")
+    if listing is None:
+        return Listing(found)
+    missing = [listed for listed in listing.paths if not listed.is_file()]
+    for listed in missing:
+        faults.add(listed.name, "missing", f"is listed in {METADATA} and missing")
+    there = [listed for listed in listing.paths if listed not in missing]
+    if not there and not found:
+        raise BagError(f"{path} has lost all of its files: {', '.join(p.name for p in missing)}")
+    return Listing(there or found, listing.messages, listing.topics)
+
+
+def _by_name(folder: Path) -> list[Path]:
+    """Return the data files of a folder; bag_10 comes after bag_9."""
+    files = [file for file in folder.iterdir() if file.name.endswith((*SUFFIXES, *PACKED))]
+
+    def key(file: Path) -> list[tuple[int, str]]:
+        return [(int(part or -1), text) for text, part in re.findall(r"(\D*)(\d*)", file.name)]
+
+    return sorted(files, key=key)
+
+
+def _listing(folder: Path, faults: Faults) -> Listing | None:
+    """Return what metadata.yaml says, or None if it is of no use."""
+    path = folder / METADATA
+    if not path.exists():
+        faults.add(METADATA, "missing", "is missing: was the recorder killed?")
+        return None
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return _parse(folder, content["rosbag2_bagfile_information"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        faults.add(METADATA, "corrupt", f"cannot be read, files are taken by name: {reason}")
+        return None
+
+
+def _parse(folder: Path, content: dict[str, Any]) -> Listing:
+    topics = [entry["topic_metadata"] for entry in content["topics_with_message_count"]]
+    return Listing(
+        [folder / Path(name).name for name in content["relative_file_paths"]],
+        int(content["message_count"]),
+        {topic["name"]: topic["type"] for topic in topics},
+    )
+
+
+def unpack(path: Path, stack: ExitStack, faults: Faults) -> Path:
+    """Return ``path``, or what a file that is compressed as a whole holds, up to a tear."""
+    if not path.name.endswith(PACKED):
+        return path
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dfm_vla_bag_"))
+    unpacked = Path(folder) / path.name.removesuffix(".zstd")
+    with path.open("rb") as source, unpacked.open("wb") as target:
+        unpacker = zstd.ZstdDecompressor()
+        try:
+            while not unpacker.eof and (block := source.read(BLOCK)):
+                target.write(unpacker.decompress(block))
+        except zstd.ZstdError as error:
+            faults.add(
+                path.name, "packed", f"cannot be unpacked beyond byte {source.tell()}: {error}"
+            )
+        else:
+            if not unpacker.eof:
+                faults.add(
+                    path.name, "packed", f"ends at byte {source.tell()}, within its packing"
+                )
+    return unpacked
+
+
+IDL = "=" * 80 + "\nIDL: "
+
+
+class Decoder:
+    """Decodes the messages of a bag.
+
+    Jazzy's types and this package's are known; others, and other versions of this package's, are
+    learnt from the bag.
+    """
+
+    def __init__(self, channels: Iterable[Channel]) -> None:
+        """Learn the types of ``channels``."""
+        self._store: Typestore = typestore()
+        self.unknown: dict[str, str] = {}
+        """Type -> why it cannot be decoded."""
+        self.older: dict[str, dict[str, Any]] = {}
+        """Type of this package -> fields that the bag's version lacks, with what they count as."""
+        for channel in {channel.kind: channel for channel in channels}.values():
+            self._learn(channel)
+
+    def _learn(self, channel: Channel) -> None:
+        kind = channel.kind
+        known = kind in self._store.fielddefs
+        if known and not (kind.startswith(f"{PACKAGE}/") and channel.definition):
+            return
+        if not channel.definition:
+            self.unknown[kind] = f"no definition of {kind} is in the bag"
+            return
+        try:
+            found = _definitions(channel)
+            wanted = {
+                name: fields
+                for name, fields in found.items()
+                if name == kind or name not in self._store.fielddefs
+            }
+            _, today = self._store.fielddefs.pop(kind, ((), ()))
+            self._store.register(wanted)
+            self._compare(kind, today)
+        except Exception as error:  # noqa: BLE001 - the parser raises many kinds
+            self.unknown[kind] = f"its definition of {kind} is unreadable: {error!r}"
+
+    def _compare(self, kind: str, today: Iterable[tuple[str, Any]]) -> None:
+        """Note which of today's fields the definition in the bag lacks."""
+        there = {name for name, _ in self._store.fielddefs[kind][1]}
+        lacking = {name: field for name, field in today if name not in there}
+        if lacking:
+            self.older[kind] = {name: zero(self._store, field) for name, field in lacking.items()}
+
+    def decode(self, data: bytes | memoryview, kind: str) -> Any:
+        """Return the message; raises whatever the bytes deserve."""
+        message = self._store.deserialize_cdr(data, kind)
+        for name, value in self.older.get(kind, {}).items():
+            setattr(message, name, value)
+        return message
+
+
+def _definitions(channel: Channel) -> dict[str, Any]:
+    """Return type -> fields of a definition and of all it is made of."""
+    text = channel.definition
+    if channel.language != "ros2idl":
+        return get_types_from_msg(text, channel.kind)
+    if not text.startswith(IDL):
+        return get_types_from_idl(text)
+    found: dict[str, Any] = {}
+    for part in text.split("=" * 80 + "\n")[1:]:
+        found.update(get_types_from_idl(part.split("\n", 1)[1]))
+    return found
+
 
 ZSTD = b"\x28\xb5\x2f\xfd"
 """A message that begins so is compressed by itself; CDR begins with a zero."""
@@ -157,6 +332,3 @@ class Bag:
 
 def _open(path: Path, faults: Faults) -> McapFile | SqliteFile:
     return McapFile(path, faults) if path.suffix == ".mcap" else SqliteFile(path, faults)
-
-
-__all__ = ["Bag", "BagError", "Message"]

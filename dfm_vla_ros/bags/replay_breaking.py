@@ -14,11 +14,11 @@ import numpy as np
 
 from dfm_vla_ros.bags.reading import Bag, BagError
 from dfm_vla_ros.bags.replay_records import relative_topics
-from dfm_vla_ros.bags.types import CHUNKS, typestore
+from dfm_vla_ros.bags.storage import CHUNKS, typestore
 from dfm_vla_ros.bags.writing import BagWriter, remove_bag
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.observing.images import to_rgb
-from dfm_vla_ros.observing.settings import MEASURED
+from dfm_vla_ros.observing.cameras import to_rgb
+from dfm_vla_ros.observing.sources import MEASURED
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
 Change = Callable[[str, Any], None]

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.replay import Answer, parity
-from dfm_vla_ros.bags.replay_images import image_topics, read_images
+from dfm_vla_ros.bags.replay import Answer, image_topics, parity, read_images
 from dfm_vla_ros.bags.replay_records import ChunkRecord, Recording
-from dfm_vla_ros.observing.settings import COMMANDED, MEASURED, TRIGGER
+from dfm_vla_ros.observing.sources import COMMANDED, MEASURED, TRIGGER
 from dfm_vla_ros.report.content import (
     Gap,
     PredictedChunk,
@@ -23,8 +22,8 @@ from dfm_vla_ros.report.content import (
     Source,
 )
 from dfm_vla_ros.report.pictures import Film, FilmEncoder, Picture
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
 
 Rgb = NDArray[np.uint8]

@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.replay import Answer
-from dfm_vla_ros.bags.replay_images import read_images
+from dfm_vla_ros.bags.replay import Answer, read_images
 from dfm_vla_ros.bags.replay_records import ChunkRecord
 from dfm_vla_ros.bags.replay_session import Replayed, Run
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.observing.settings import COMMANDED, MEASURED
-from dfm_vla_ros.robot.description import robot_description
+from dfm_vla_ros.observing.sources import COMMANDED, MEASURED
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics
+from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
 
 INSTALL = 'pip install "rerun-sdk>=0.23"'
 SERIES_NS = 20_000_000

@@ -12,8 +12,8 @@ import numpy as np
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys.store import Typestore
 
-from dfm_vla_ros.bags.types import POLICY_STATUS, TASK_STATUS, TOPICS, make, typestore
-from dfm_vla_ros.observing.images import Rgb
+from dfm_vla_ros.bags.storage import POLICY_STATUS, TASK_STATUS, TOPICS, make, typestore
+from dfm_vla_ros.observing.cameras import Rgb
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
 START_NS = 1_795_000_000 * 10**9

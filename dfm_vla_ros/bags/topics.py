@@ -6,13 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dfm_vla_ros.bags.faults import BagError
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.types import CHUNKS, POLICY_STATUS, TASK_STATUS, TOPICS
+from dfm_vla_ros.bags.storage import CHUNKS, POLICY_STATUS, TASK_STATUS, TOPICS
+from dfm_vla_ros.errors import BagError
 from dfm_vla_ros.observing.cameras import TRANSPORTS
-from dfm_vla_ros.observing.joint_states import ARM_TOPICS, WHOLE
+from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE
 from dfm_vla_ros.observing.observer import JOINT_STATE
-from dfm_vla_ros.observing.settings import (
+from dfm_vla_ros.observing.sources import (
     COMMANDED,
     MEASURED,
     TRIGGER,

@@ -18,7 +18,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from dfm_vla_ros.bags.types import LATCHED, TOPICS, typestore
+from dfm_vla_ros.bags.storage import LATCHED, TOPICS, typestore
 from dfm_vla_ros.errors import DfmVlaError
 
 FLUSH_S = 1.0

@@ -14,7 +14,7 @@ from queue import Empty, Queue
 from types import TracebackType
 from typing import Any, Self
 
-from dfm_vla_ros.benchmarks.errors import SimulatorLost
+from dfm_vla_ros.errors import SimulatorLost
 from dfm_vla_ros.resources import PACKAGE
 
 START_LIMIT_S = 300.0

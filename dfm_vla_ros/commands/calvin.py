@@ -12,8 +12,7 @@ from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.options import hardware, positive_count, seed, versions
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.benchmarks.calvin.evaluation import Plan
-    from dfm_vla_ros.benchmarks.calvin.running import Installation
+    from dfm_vla_ros.benchmarks.calvin.evaluation import Installation, Plan
     from dfm_vla_ros.benchmarks.calvin.sequences import Chain
 
 
@@ -99,10 +98,8 @@ def run_sequences(options: argparse.Namespace) -> int:
 def run_eval(options: argparse.Namespace) -> int:
     """Run the chains that are missing; print a line for each and a table at the end."""
     plan, installation = _plan(options), _installation(options)
-    from dfm_vla_ros.benchmarks.calvin.evaluation import evaluate
-    from dfm_vla_ros.benchmarks.calvin.films import encode_film
-    from dfm_vla_ros.benchmarks.calvin.metrics import metrics, table
-    from dfm_vla_ros.benchmarks.calvin.running import program
+    from dfm_vla_ros.benchmarks.calvin.evaluation import encode_film, evaluate, program
+    from dfm_vla_ros.benchmarks.calvin.sequences import metrics, table
     from dfm_vla_ros.benchmarks.results import Book, write_result
     from dfm_vla_ros.benchmarks.served import about, policies
     from dfm_vla_ros.benchmarks.simulators import SimulatorPool
@@ -126,8 +123,7 @@ def _say(line: str) -> None:
 
 
 def _plan(options: argparse.Namespace) -> Plan:
-    from dfm_vla_ros.benchmarks.calvin.evaluation import Plan
-    from dfm_vla_ros.benchmarks.calvin.presets import find_protocol
+    from dfm_vla_ros.benchmarks.calvin.evaluation import Plan, find_protocol
     from dfm_vla_ros.benchmarks.calvin.sequences import official_chains, read_chains
 
     names = ("steps", "replan", "actions", "scene", "renderer", "rendering", "policy_seed")
@@ -158,7 +154,7 @@ def _rows(text: str, chains: list[Chain]) -> list[int]:
 
 
 def _installation(options: argparse.Namespace) -> Installation:
-    from dfm_vla_ros.benchmarks.calvin.running import Installation
+    from dfm_vla_ros.benchmarks.calvin.evaluation import Installation
     from dfm_vla_ros.benchmarks.calvin.simulator import check_folder
 
     given = options.calvin_env or os.environ.get("CALVIN_ENV")
@@ -175,6 +171,6 @@ def _installation(options: argparse.Namespace) -> Installation:
 
 def run_convert(options: argparse.Namespace) -> int:
     """Add every annotated stretch of the recordings; 0 if there was one."""
-    from dfm_vla_ros.benchmarks.calvin.conversion import convert
+    from dfm_vla_ros.benchmarks.calvin.data import convert
 
     return 0 if convert(options.data, options.out, options.episodes, options.storage, _say) else 1

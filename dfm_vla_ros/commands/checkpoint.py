@@ -63,7 +63,7 @@ def _folder(options: argparse.Namespace) -> Path:
 
 def _show(options: argparse.Namespace) -> int:
     """Print the folder as JSON."""
-    from dfm_vla_ros.model.verify import describe
+    from dfm_vla_ros.model.loading import describe
 
     print(json.dumps(describe(_folder(options)), indent=1))
     return 0
@@ -71,7 +71,7 @@ def _show(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     """Print the hash of a sound folder; what is wrong with another is raised."""
-    from dfm_vla_ros.model.verify import verify
+    from dfm_vla_ros.model.loading import verify
 
     folder = _folder(options)
     print(f"{folder}: sound, sha256 {verify(folder)}")

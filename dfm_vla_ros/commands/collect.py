@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.options import positive_count, seed
-from dfm_vla_ros.sim.options import add_modes, add_phrasing, add_variation, setting
-from dfm_vla_ros.sim.setting import PLAIN_SETTING, Setting
+from dfm_vla_ros.sim.perturbations import (
+    PLAIN_SETTING,
+    Setting,
+    add_modes,
+    add_phrasing,
+    add_variation,
+    setting,
+)
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
@@ -209,7 +215,7 @@ def _add(job: Job, writer: DatasetWriter) -> str | None:
     Returns:
         What is wrong with the file, if a power cut damaged it; the next run records it again.
     """
-    from dfm_vla_ros.data.episodes import EpisodeError
+    from dfm_vla_ros.data.format import EpisodeError
     from dfm_vla_ros.data.spool import load_episode
 
     try:
@@ -224,9 +230,9 @@ def _add(job: Job, writer: DatasetWriter) -> str | None:
 def record(job: Job) -> tuple[str, str | None]:
     """Record one demonstration into the spool; return its key, and why it failed or None."""
     from dfm_vla_ros.data.spool import save_episode
+    from dfm_vla_ros.errors import OutOfReach
     from dfm_vla_ros.sim.demonstrate import demonstrate
-    from dfm_vla_ros.sim.errors import OutOfReach
-    from dfm_vla_ros.sim.styles import demonstrator
+    from dfm_vla_ros.sim.variation import demonstrator
 
     try:
         twin, expert = _worker_twin(), demonstrator(job.modes)

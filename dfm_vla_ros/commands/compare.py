@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dfm_vla_ros.errors import DfmVlaError
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.evaluation.comparison import Paired
+    from dfm_vla_ros.evaluation.statistics import Paired
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print a line for each task and pair of results."""
-    from dfm_vla_ros.evaluation.comparison import holm, paired
+    from dfm_vla_ros.evaluation.statistics import holm, paired
 
     if len(options.results) < 2:
         raise DfmVlaError("one result cannot be compared: give two or more files")

@@ -77,7 +77,7 @@ def _add_topics(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert the bags; the exit status is in the module's docstring."""
     from dfm_vla_ros.bags.conversion import Converter, table
-    from dfm_vla_ros.bags.cut import EpisodeSettings
+    from dfm_vla_ros.bags.splitting import EpisodeSettings
 
     settings = EpisodeSettings(
         period_s=1 / options.rate,
@@ -108,8 +108,8 @@ def _say(line: str) -> None:
 
 def _topics(options: argparse.Namespace) -> TopicChoice:
     """Return what the options say of topics."""
-    from dfm_vla_ros.bags.faults import BagError
     from dfm_vla_ros.bags.topics import TopicChoice
+    from dfm_vla_ros.errors import BagError
 
     given = {}
     for text in options.topic:

@@ -25,7 +25,7 @@ from dfm_vla_ros.options import (
 )
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.nodes.demonstration import Outcome
+    from dfm_vla_ros.graph.demonstration import Outcome
 
 BAG, FILM, SHEET = "bag", "demo.mp4", "contact_sheet.png"
 
@@ -65,7 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo; the exit status is in the module's docstring."""
-    from dfm_vla_ros.nodes.demonstration import Demonstration, Settings
+    from dfm_vla_ros.graph.demonstration import Demonstration, Settings
     from dfm_vla_ros.resources import resource_path
 
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

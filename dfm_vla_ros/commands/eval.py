@@ -21,7 +21,7 @@ from dfm_vla_ros.options import (
     versions,
 )
 from dfm_vla_ros.robot.joints import CAMERAS
-from dfm_vla_ros.sim.options import add_perturbation, add_phrasing, add_variation, setting
+from dfm_vla_ros.sim.perturbations import add_perturbation, add_phrasing, add_variation, setting
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def _decoder(options: argparse.Namespace) -> dict[str, int]:
 
 def _run_task(options: argparse.Namespace, task: str, films: Films) -> dict[str, Any]:
     """Return the row of a task; what its cameras saw goes to ``films`` if a report is wanted."""
-    from dfm_vla_ros.evaluation.summary import line, summarise
+    from dfm_vla_ros.evaluation.runner import line, summarise
 
     began, results, messages = time.monotonic(), [], {}
     jobs = [(task, number) for number in range(options.seed, options.seed + options.episodes)]

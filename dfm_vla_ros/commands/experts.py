@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.sim.options import add_modes, add_phrasing, add_variation, setting
+from dfm_vla_ros.sim.perturbations import add_modes, add_phrasing, add_variation, setting
 
 if TYPE_CHECKING:
     from dfm_vla_ros.sim.twin import Twin
@@ -48,9 +48,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _run_task(twin: Twin, task: str, options: argparse.Namespace) -> bool:
     """Run one task's expert on every layout; return whether all succeeded."""
+    from dfm_vla_ros.errors import OutOfReach
     from dfm_vla_ros.sim.demonstrate import demonstrate
-    from dfm_vla_ros.sim.errors import OutOfReach
-    from dfm_vla_ros.sim.styles import demonstrator
+    from dfm_vla_ros.sim.variation import demonstrator
 
     started, done, styles = time.monotonic(), 0, Counter[str]()
     expert = demonstrator(options.modes)
@@ -78,7 +78,7 @@ def _draw_sheet(twin: Twin, tasks: list[str], options: argparse.Namespace) -> in
     import cv2
 
     from dfm_vla_ros.sim.demonstrate import demonstrate
-    from dfm_vla_ros.sim.styles import demonstrator
+    from dfm_vla_ros.sim.variation import demonstrator
 
     rows, expert = [], demonstrator(options.modes)
     for task in tasks:

@@ -124,9 +124,8 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 def run_suites(options: argparse.Namespace) -> int:
     """Count scenes and stored states; 1 if one is missing."""
-    from dfm_vla_ros.benchmarks.libero.installation import find_installation
-    from dfm_vla_ros.benchmarks.libero.states import read_states
-    from dfm_vla_ros.benchmarks.libero.suites import read_suites
+    from dfm_vla_ros.benchmarks.libero.protocol import read_states
+    from dfm_vla_ros.benchmarks.libero.suites import find_installation, read_suites
 
     suites, scenes, states = read_suites(find_installation()), 0, 0
     for suite, tasks in suites.items():
@@ -144,7 +143,7 @@ def run_suites(options: argparse.Namespace) -> int:
 def run_assets(options: argparse.Namespace) -> int:
     """List what is missing or different; 1 if something is missing."""
     from dfm_vla_ros.benchmarks.libero import assets
-    from dfm_vla_ros.benchmarks.libero.installation import find_installation
+    from dfm_vla_ros.benchmarks.libero.suites import find_installation
 
     report = assets.check_assets(find_installation().assets)
     for word in ("missing", "different"):
@@ -161,7 +160,7 @@ def run_assets(options: argparse.Namespace) -> int:
 
 def run_presets(options: argparse.Namespace) -> int:
     """Print every preset."""
-    from dfm_vla_ros.benchmarks.libero.presets import protocols, variations
+    from dfm_vla_ros.benchmarks.libero.evaluation import protocols, variations
 
     for name, protocol in protocols().items():
         print(f"{name}:")
@@ -175,8 +174,8 @@ def run_eval(options: argparse.Namespace) -> int:
     """Run the episodes that are missing; 1 if one ended in an error."""
     from dfm_vla_ros.benchmarks import served
     from dfm_vla_ros.benchmarks.libero.assets import require_assets
-    from dfm_vla_ros.benchmarks.libero.evaluating import evaluate
-    from dfm_vla_ros.benchmarks.libero.installation import find_installation
+    from dfm_vla_ros.benchmarks.libero.evaluation import evaluate
+    from dfm_vla_ros.benchmarks.libero.suites import find_installation
 
     installation = find_installation()
     assets = require_assets(installation)
@@ -194,8 +193,7 @@ def run_eval(options: argparse.Namespace) -> int:
 
 
 def _plan(options: argparse.Namespace, installation: Any) -> Plan:
-    from dfm_vla_ros.benchmarks.libero.evaluation import Plan
-    from dfm_vla_ros.benchmarks.libero.presets import find_protocol, find_variation
+    from dfm_vla_ros.benchmarks.libero.evaluation import Plan, find_protocol, find_variation
     from dfm_vla_ros.benchmarks.libero.suites import choose_tasks
 
     protocol = find_protocol(
@@ -226,7 +224,7 @@ def _changed(
 
 
 def _cameras(options: argparse.Namespace) -> dict[str, str]:
-    from dfm_vla_ros.benchmarks.libero.errors import LiberoError
+    from dfm_vla_ros.errors import LiberoError
 
     pairs = [text.partition("=") for text in options.camera]
     for name, equals, libero in pairs:
@@ -238,9 +236,9 @@ def _cameras(options: argparse.Namespace) -> dict[str, str]:
 def run_replay(options: argparse.Namespace) -> int:
     """Play the actions; 0 only if they succeed and the states are the same every time."""
     from dfm_vla_ros.benchmarks.libero.assets import require_assets
-    from dfm_vla_ros.benchmarks.libero.installation import find_installation
-    from dfm_vla_ros.benchmarks.libero.presets import find_protocol
+    from dfm_vla_ros.benchmarks.libero.evaluation import find_protocol
     from dfm_vla_ros.benchmarks.libero.replaying import replay
+    from dfm_vla_ros.benchmarks.libero.suites import find_installation
 
     installation = find_installation()
     require_assets(installation)

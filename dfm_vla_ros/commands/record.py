@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from dfm_vla_ros.options import positive_seconds
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.nodes.recorder import Recorder
+    from dfm_vla_ros.graph.recorder import Recorder
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -41,8 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Record; the exit status is in the module's docstring."""
-    from dfm_vla_ros.nodes.recorder import Recorder
-    from dfm_vla_ros.nodes.run import run as run_node
+    from dfm_vla_ros.graph.recorder import Recorder
+    from dfm_vla_ros.nodes.lifecycle import run as run_node
 
     made: list[Recorder] = []
 
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _arguments(options: argparse.Namespace) -> list[str]:
     """Return the node's arguments."""
-    from dfm_vla_ros.nodes.processes import node_arguments
+    from dfm_vla_ros.graph.processes import node_arguments
 
     values = {
         "folder": options.out,

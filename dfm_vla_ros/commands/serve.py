@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
     from dfm_vla_ros.policy.policy import Policy
     from dfm_vla_ros.policy.serving import about, answering
-    from dfm_vla_ros.remote.ending import end_at, leave
+    from dfm_vla_ros.remote.addresses import end_at, leave
     from dfm_vla_ros.remote.server import PolicyServer
     from dfm_vla_ros.resources import resource_path
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dfm_vla_ros.errors import DfmVlaError
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.nodes.soak import Record
+    from dfm_vla_ros.graph.soak import Record
 
 GROWTH_MB_PER_MIN = 0.5
 LONG_LIFE_S = 180.0
@@ -51,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Soak, print, and return 0 if all that must hold held."""
-    from dfm_vla_ros.nodes.transport import only_udp
+    from dfm_vla_ros.nodes.qos import only_udp
     from dfm_vla_ros.resources import resource_path
 
     if not 0 < options.minutes <= 10_000:
@@ -71,10 +71,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _soak(options: argparse.Namespace, checkpoint: Path, logs: Path) -> tuple[Record, set[int]]:
     """Run the graph; return what happened and the sessions of all processes ever started."""
-    from dfm_vla_ros.nodes.client import GraphClient
-    from dfm_vla_ros.nodes.domain import own_domain
-    from dfm_vla_ros.nodes.processes import Children
-    from dfm_vla_ros.nodes.soak import RECOVERY_S, Soak
+    from dfm_vla_ros.graph.client import GraphClient
+    from dfm_vla_ros.graph.processes import Children
+    from dfm_vla_ros.graph.soak import RECOVERY_S, Soak
+    from dfm_vla_ros.nodes.qos import own_domain
 
     trained = {"checkpoint": checkpoint}
     parameters = {"policy_node": trained, "executor_node": trained, "sim_node": {}}

@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, and say where the checkpoints are."""
     from dfm_vla_ros.training.config import TrainConfig, as_yaml, load_config
-    from dfm_vla_ros.training.documentation import describe
+    from dfm_vla_ros.training.schema import describe
 
     if options.help_config:
         print(describe(TrainConfig))
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     if options.processes > 1 and "LOCAL_RANK" not in os.environ:
         _launch(options.processes)
-    from dfm_vla_ros.training.run import train
+    from dfm_vla_ros.training.loop import train
 
     evaluate = make_evaluate(config.evaluation) if config.evaluation.every else None
     print(f"checkpoint: {train(config, evaluate, options.overwrite)}")

@@ -14,7 +14,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from dfm_vla_ros.data import tables, video
-from dfm_vla_ros.data.episodes import Episode
 from dfm_vla_ros.data.format import (
     ACTION,
     COMMANDED,
@@ -25,12 +24,12 @@ from dfm_vla_ros.data.format import (
     STATE,
     VIDEO,
     DatasetError,
+    Episode,
     Info,
     read_info,
 )
-from dfm_vla_ros.data.index import Row, read_rows
-from dfm_vla_ros.data.statistics import Statistics
-from dfm_vla_ros.data.summary import exact_statistics, read_summary
+from dfm_vla_ros.data.index import Row, Statistics, read_rows
+from dfm_vla_ros.data.recovery import exact_statistics, read_summary
 
 
 @dataclass(frozen=True)

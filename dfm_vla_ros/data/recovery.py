@@ -2,15 +2,248 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dfm_vla_ros.data import tables
-from dfm_vla_ros.data.files import replace_file
-from dfm_vla_ros.data.format import DATA, VIDEO, DatasetError
-from dfm_vla_ros.data.index import ROWS_PER_FILE, Row, episodes_file
+from dfm_vla_ros.data.format import (
+    ACTION,
+    DATA,
+    STATS,
+    VIDEO,
+    DatasetError,
+    DatasetSpec,
+    Episode,
+    Info,
+)
+from dfm_vla_ros.data.index import (
+    NAMES,
+    ROWS_PER_FILE,
+    Row,
+    Statistics,
+    episodes_file,
+    merge,
+    of_numbers,
+)
+
+PARTIAL = ".partial"
+
+
+def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a new file beside ``path``, then put it in its place, durably.
+
+    A reader sees the old file or the new one. What a killed process leaves has a name that
+    starts with a dot and ends in ``.partial``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL}")
+    try:
+        write(partial)
+        sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a text file whole."""
+    replace_file(path, lambda partial: _write_text(partial, text))
+
+
+def replace_json(path: Path, content: Any) -> None:
+    """Replace a JSON file whole."""
+    replace_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: Path) -> None:
+    """Delete what killed writers left in ``folder`` and below."""
+    for path in folder.rglob(f".*{PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
+LOCK = ".lock"
+
+
+def lock(folder: Path) -> int:
+    """Return an open file that holds the folder's lock; closing it lets others in."""
+    path = folder / LOCK
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        owner = os.read(descriptor, 100).decode(errors="replace").strip()
+        os.close(descriptor)
+        raise DatasetError(
+            f"{folder} is being written by process {owner or 'unknown'}; wait until it is done, "
+            "or give another folder"
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def check_same(info: Info, spec: DatasetSpec, storage: str, folder: Path) -> None:
+    """Check that ``folder`` can be continued with episodes of ``spec``.
+
+    Raises:
+        DatasetError: it has other cameras, joints, poses, another rate or storage.
+    """
+    if not info.identity:
+        raise DatasetError(f"{folder} was written by another program; write to another folder")
+    there = info.spec
+    pairs = {
+        "cameras": (there.cameras, spec.cameras),
+        "frames per second": (there.fps, spec.fps),
+        "joints": (there.joint_names, spec.joint_names),
+        "poses": (there.pose_names, spec.pose_names),
+        "storage": (info.storage, storage if spec.cameras else ""),
+    }
+    for name, (has, wanted) in pairs.items():
+        if has != wanted:
+            raise DatasetError(f"{folder} has {name} {has}, not {wanted}; write to another folder")
+
+
+def check_episode(episode: Episode, info: Info, key: str) -> None:
+    """Check that an episode fits the data set.
+
+    Raises:
+        DatasetError: it has no frame, another rate, other cameras, sizes, joints or poses, or a
+            number that is not finite.
+    """
+    spec = info.spec
+    if len(episode) == 0:
+        raise DatasetError(f"episode {key} has no frame; give at least 1")
+    if abs(episode.period_s * spec.fps - 1) > 1e-6:
+        raise DatasetError(
+            f"episode {key} has a control period of {episode.period_s} s, the data set "
+            f"{spec.period_s} s ({spec.fps} Hz); resample it"
+        )
+    _check_images(episode, spec, key)
+    _check_numbers(episode, spec, key)
+    if not episode.instruction:
+        raise DatasetError(f"episode {key} has no instruction; give a sentence")
+
+
+def _check_images(episode: Episode, spec: DatasetSpec, key: str) -> None:
+    if set(episode.images) != set(spec.cameras):
+        raise DatasetError(
+            f"episode {key} has cameras {sorted(episode.images)}, the data set "
+            f"{sorted(spec.cameras)}; record the same"
+        )
+    for camera, images in episode.images.items():
+        size = (*spec.cameras[camera], 3)
+        if images.shape[1:] != size or images.dtype != np.uint8:
+            raise DatasetError(
+                f"episode {key}: {camera} has images {images.shape[1:]} of {images.dtype}, the "
+                f"data set {size} of uint8; record the same size"
+            )
+
+
+def _check_numbers(episode: Episode, spec: DatasetSpec, key: str) -> None:
+    if episode.pose_names != spec.pose_names:
+        raise DatasetError(
+            f"episode {key} has poses {episode.pose_names}, the data set {spec.pose_names}; "
+            "record the same"
+        )
+    shape = (len(episode), len(spec.joint_names))
+    for name in ("positions", "commanded", "targets"):
+        values = getattr(episode, name)
+        if values.shape != shape:
+            raise DatasetError(
+                f"episode {key}: {name} is {values.shape}, expected {shape}, the data set's joints"
+            )
+        _check_finite(values, name, spec.joint_names, key)
+    if episode.poses is not None:
+        _check_finite(episode.poses, "poses", spec.pose_names, key)
+
+
+def _check_finite(values: np.ndarray, name: str, columns: tuple[str, ...], key: str) -> None:
+    bad = np.argwhere(~np.isfinite(values))
+    if len(bad):
+        frame, column = bad[0]
+        raise DatasetError(
+            f"episode {key}: {name} of {columns[column]} is {values[frame, column]} at frame "
+            f"{frame}; give finite numbers"
+        )
+
+
+NOT_NUMBERS = ("string", "language")
+"""Kinds of columns that others' data sets may have."""
+
+
+def read_summary(folder: Path) -> tuple[dict[str, Statistics], int]:
+    """Return ``meta/stats.json`` and of how many frames it is; ({}, 0) if it is absent.
+
+    Raises:
+        DatasetError: it is damaged.
+    """
+    path = folder / STATS
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        found = {n: {k: np.array(v) for k, v in part.items()} for n, part in content.items()}
+        return found, int(found[ACTION]["count"][0])
+    except FileNotFoundError:
+        return {}, 0
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{path} is damaged ({error!r}); delete it") from error
+
+
+def write_summary(folder: Path, info: Info, rows: Sequence[Row]) -> None:
+    """Write ``meta/stats.json``: exact for numbers, bounds for the quantiles of images."""
+    found = exact_statistics(folder, info, rows)
+    content = {n: {k: v.tolist() for k, v in part.items()} for n, part in found.items()}
+    replace_json(folder / STATS, content)
+
+
+def exact_statistics(folder: Path, info: Info, rows: Sequence[Row]) -> dict[str, Statistics]:
+    """Return the statistics of all features over the committed episodes."""
+    paths = sorted({folder / row.data.path(DATA) for row in rows})
+    found = {}
+    for name, feature in info.content["features"].items():
+        if tables.is_camera(feature):
+            parts = read_statistics(folder, name)[: info.episodes]
+            parts = [part for part in parts if set(NAMES) <= set(part)]  # of others: maybe not
+            if parts:
+                found[name] = merge(parts)
+        elif len(feature["shape"]) == 1 and feature["dtype"] not in NOT_NUMBERS:
+            parts = [tables.numbers(tables.read_table(path, [name]), name, path) for path in paths]
+            values = np.concatenate(parts)[: info.frames]
+            found[name] = of_numbers(values if values.ndim > 1 else values[:, None])
+    return found
+
+
+def read_statistics(folder: Path, feature: str) -> list[Statistics]:
+    """Return the statistics of one feature of each episode that is in ``meta/episodes``."""
+    found: list[Statistics] = []
+    for path in sorted((folder / "meta/episodes").glob("chunk-*/file-*.parquet")):
+        prefix = f"stats/{feature}/"
+        names = [name for name in tables.column_names(path) if name.startswith(prefix)]
+        rows = tables.read_table(path, names).to_pylist() if names else []
+        found += [{k.removeprefix(prefix): np.array(v) for k, v in row.items()} for row in rows]
+    return found
+
 
 PATTERNS = ("data/chunk-*/*", "videos/*/chunk-*/*", "meta/episodes/chunk-*/*")
 

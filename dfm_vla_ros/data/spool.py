@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dfm_vla_ros.data.episodes import Episode, EpisodeError
+from dfm_vla_ros.data.format import Episode, EpisodeError
 
 FORMAT = 1
 

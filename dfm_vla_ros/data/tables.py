@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from dfm_vla_ros.data.episodes import Episode
 from dfm_vla_ros.data.format import (
     ACTION,
     COMMANDED,
@@ -22,6 +21,7 @@ from dfm_vla_ros.data.format import (
     STATE,
     STORAGES,
     DatasetError,
+    Episode,
 )
 
 PNG_LEVEL = 3

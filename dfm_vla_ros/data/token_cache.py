@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.data.files import replace_file
 from dfm_vla_ros.data.format import DatasetError
+from dfm_vla_ros.data.recovery import replace_file
 
 Tokens = NDArray[np.integer]
 Encode = Callable[[NDArray[np.uint8]], Tokens]

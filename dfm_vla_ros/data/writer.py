@@ -11,10 +11,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from dfm_vla_ros.data import statistics, tables, video
-from dfm_vla_ros.data.checks import check_episode, check_same
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.files import remove_partials, replace_file, replace_json
+from dfm_vla_ros.data import index, tables, video
 from dfm_vla_ros.data.format import (
     DATA,
     IMAGES,
@@ -24,6 +21,7 @@ from dfm_vla_ros.data.format import (
     VIDEO,
     DatasetError,
     DatasetSpec,
+    Episode,
     Info,
     new_info,
     parse_info,
@@ -33,14 +31,24 @@ from dfm_vla_ros.data.index import (
     ROWS_PER_FILE,
     Place,
     Row,
+    Statistics,
     episodes_file,
     read_rows,
     row_table,
 )
-from dfm_vla_ros.data.lock import lock
-from dfm_vla_ros.data.recovery import check_empty, committed, recover
-from dfm_vla_ros.data.statistics import Statistics
-from dfm_vla_ros.data.summary import read_summary, write_summary
+from dfm_vla_ros.data.recovery import (
+    check_empty,
+    check_episode,
+    check_same,
+    committed,
+    lock,
+    read_summary,
+    recover,
+    remove_partials,
+    replace_file,
+    replace_json,
+    write_summary,
+)
 
 FILE_MB = 4
 """A file is rewritten to add an episode: larger files are fewer, but slower to add to."""
@@ -197,7 +205,7 @@ class DatasetWriter:
             camera = tables.is_camera(feature)
             values = episode.images[name.removeprefix(IMAGES)] if camera else numbers[name]
             column = values if values.ndim > 1 else values[:, None]
-            found[name] = statistics.of_images(values) if camera else statistics.of_numbers(column)
+            found[name] = index.of_images(values) if camera else index.of_numbers(column)
         videos = {}
         if self._info.storage == "video":
             for camera, images in episode.images.items():

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from dfm_vla_ros.evaluation.runner import Loop, LoopConfig
-from dfm_vla_ros.model.weights import CheckpointError
+from dfm_vla_ros.model.folder import CheckpointError
 from dfm_vla_ros.policy.policy import Policy
-from dfm_vla_ros.robot.description import robot_description
+from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
-from dfm_vla_ros.sim.setting import PLAIN_SETTING, Setting
+from dfm_vla_ros.sim.perturbations import PLAIN_SETTING, Setting
 from dfm_vla_ros.sim.twin import Twin
 
 

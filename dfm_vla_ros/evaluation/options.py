@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from dfm_vla_ros.policy.defaults import MODE, MODES, WARM_START
+from dfm_vla_ros.policy.types import MODE, MODES, WARM_START
 
 if TYPE_CHECKING:
     from dfm_vla_ros.evaluation.runner import LoopConfig

@@ -3,16 +3,16 @@
 Knows nothing of robots or of a particular network: a denoiser is a callable, see `types`.
 """
 
+from dfm_vla_ros.errors import FlowError
 from dfm_vla_ros.flow.distances import (
     Distance,
     EmbeddingDistance,
     MatrixDistance,
     OrderedDistance,
+    per_position,
 )
-from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.flow.losses import cross_entropy, head_log_rates, head_rate_loss, mixture_kl
 from dfm_vla_ros.flow.paths import MaskedPath, MetricPath, MixturePath, Path
-from dfm_vla_ros.flow.positions import per_position
 from dfm_vla_ros.flow.schedules import (
     CosineSchedule,
     LinearSchedule,

@@ -10,10 +10,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dfm_vla_ros.flow.choice import check_sharpening, confidence, sharpen
-from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.flow.noise import Draw, Generators, Noise
-from dfm_vla_ros.flow.path import Path, check_tokens
+from dfm_vla_ros.errors import FlowError
+from dfm_vla_ros.flow.paths import Path, check_tokens
+from dfm_vla_ros.flow.sampling import (
+    Draw,
+    Generators,
+    Noise,
+    check_sharpening,
+    confidence,
+    sharpen,
+)
 from dfm_vla_ros.flow.types import (
     Committed,
     Denoiser,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.errors import FlowError
 from dfm_vla_ros.flow.schedules import check_positive
 
 

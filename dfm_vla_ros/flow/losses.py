@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.flow.path import broadcast_time
+from dfm_vla_ros.errors import FlowError
+from dfm_vla_ros.flow.paths import broadcast_time
 from dfm_vla_ros.flow.schedules import MixtureSchedule
 
 

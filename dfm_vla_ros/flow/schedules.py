@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.errors import FlowError
 
 # Derivatives diverge at the ends of [0, 1]; there they take their value this far inside.
 EDGE = 1e-6

@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfm_vla_ros.flow.choice import ORDERED, Choice, check_choice, choose
+from dfm_vla_ros.errors import FlowError
 from dfm_vla_ros.flow.decoding import Advance, Decoder, Sharpening, Start, Step, renoise
-from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.flow.noise import Draw, Noise
 from dfm_vla_ros.flow.paths import MixturePath, Path
+from dfm_vla_ros.flow.sampling import ORDERED, Choice, Draw, Noise, check_choice, choose
 from dfm_vla_ros.flow.types import Committed, Denoiser, Prediction
 
 REFINEMENT, VALIDATION = "refinement", "validation"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.errors import FlowError
 
 
 @dataclass(frozen=True)

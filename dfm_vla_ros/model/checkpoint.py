@@ -13,21 +13,28 @@ from torch import Tensor, nn
 
 from dfm_vla_ros.model.folder import (
     CONFIG,
+    WEIGHTS,
+    CheckpointError,
     DecoderConfig,
     PathConfig,
+    WeightFiles,
     check_hashes,
     folder_hash,
     read_config,
+    save_weights,
     write_config,
     written_whole,
 )
-from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
-from dfm_vla_ros.model.observation import check_observation, check_poses, square
 from dfm_vla_ros.model.refiner import Prefix, Refiner, RefinerConfig
-from dfm_vla_ros.model.weights import WEIGHTS, CheckpointError, WeightFiles, save_weights
+from dfm_vla_ros.model.vision import (
+    FsqConfig,
+    FsqTokenizer,
+    check_observation,
+    check_poses,
+    square,
+)
 from dfm_vla_ros.tokens.action import ActionTokenizer
-from dfm_vla_ros.tokens.poses import PoseTokenizer
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
+from dfm_vla_ros.tokens.bins import PoseTokenizer, ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,9 +11,19 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 
 from dfm_vla_ros.model.caching import Caching, ChunkCache
-from dfm_vla_ros.model.fsq import split_codes
-from dfm_vla_ros.model.incremental import Extend, Incremental
-from dfm_vla_ros.model.ordinal import cosine_features
+from dfm_vla_ros.model.engine import Extend, Incremental
+from dfm_vla_ros.model.vision import split_codes
+
+
+def cosine_features(vocabulary_size: int, count: int) -> Tensor:
+    """Return (K, F) features ``cos(pi k (i + 1/2) / K) / (1 + k / 6)``, k = 0..F-1.
+
+    The damping makes low frequencies, that is coarse position, the cheapest to use.
+    """
+    tokens = torch.arange(vocabulary_size, dtype=torch.float64) + 0.5
+    k = torch.arange(count, dtype=torch.float64)
+    angles = math.pi / vocabulary_size * tokens[:, None] * k[None]
+    return (angles.cos() / (1 + k / 6)).float()
 
 
 @dataclass(frozen=True)

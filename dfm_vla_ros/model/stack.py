@@ -8,12 +8,121 @@ heads that share keys are one batch of queries, so no mask and no copy is needed
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, scaled_dot_product_attention
 
 from dfm_vla_ros.model.caching import Caching, ChunkCache
-from dfm_vla_ros.model.packing import Packed
+
+
+class Int8Linear(nn.Module):
+    """A linear layer whose weights are ``scale[i] * weight[i, j]``, integers within +-127.
+
+    Activations keep their type: only the memory for weights, and the time to read them from it,
+    are saved.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        """Quantise ``weight`` (out, in) on the device that it is on."""
+        super().__init__()
+        integers, scale = quantise(weight)
+        self.register_buffer("weight", integers)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (..., out) of (..., in)."""
+        return int8_linear(x, self.weight, self.scale, self.bias)
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return int8 (out, in) and the scale of every row (out,), in the type of ``weight``."""
+    scale = weight.abs().amax(1).float().clamp(min=1e-30) / 127
+    scale = scale.to(weight.dtype)
+    integers = (weight.float() / scale.float()[:, None]).round_().clamp_(-127, 127)
+    return integers.to(torch.int8), scale
+
+
+def int8_linear(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``x @ (scale * weight).T + bias`` in the type of ``x``."""
+    if x.dtype == torch.bfloat16 and x.device.type == "cpu":
+        flat = x.reshape(-1, x.shape[-1])
+        product = torch._weight_int8pack_mm(flat, weight, scale).view(*x.shape[:-1], -1)
+    else:
+        product = nn.functional.linear(x, weight.to(x.dtype)) * scale.to(x.dtype)
+    return product if bias is None else product + bias
+
+
+def to_int8(module: nn.Module) -> None:
+    """Replace every linear layer within ``module``, one at a time, by an `Int8Linear`."""
+    for name, child in list(module.named_children()):
+        if isinstance(child, nn.Linear):
+            setattr(module, name, Int8Linear(child.weight.detach(), child.bias))
+        else:
+            to_int8(child)
+
+
+LARGEST_ON_CPU = 1 << 23
+"""Bytes that are joined on a CPU. Larger products gain nothing there, and joining would copy the
+weights out of the mapped file, whose pages stay counted."""
+
+
+class Packed:
+    """Several linear layers of one input; their weights become views of one tensor.
+
+    The layers' own parameters keep their names and shapes: loading, saving and training go on as
+    before, in place. Replacing a parameter, or moving it, needs a new pack.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], largest_on_cpu: int = LARGEST_ON_CPU) -> None:
+        """Join the weights of ``layers``, unless they are on a CPU and large [bytes]."""
+        self.sizes = [layer.weight.shape[0] for layer in layers]
+        weights = [layer.weight for layer in layers]
+        self.layers = None
+        if weights[0].device.type == "cpu" and sum(w.nbytes for w in weights) > largest_on_cpu:
+            self.layers = tuple(layers)
+            return
+        self.weight = _join(weights)
+        self.bias = self.scale = None
+        if isinstance(layers[0], Int8Linear):
+            self.scale = _join([layer.scale for layer in layers])
+        if layers[0].bias is not None:
+            self.bias = _join([layer.bias for layer in layers])
+
+    def __call__(self, x: Tensor, first: int | None = None) -> Tensor:
+        """Return all outputs of ``x``, or only the ``first`` ones, (..., sum of sizes)."""
+        if self.layers is not None:
+            return self._each(x, sum(self.sizes) if first is None else first)
+        rows = slice(first)
+        bias = None if self.bias is None else self.bias[rows]
+        if self.scale is not None:
+            return int8_linear(x, self.weight[rows], self.scale[rows], bias)
+        return nn.functional.linear(x, self.weight[rows], bias)
+
+    def _each(self, x: Tensor, first: int) -> Tensor:
+        """Return the ``first`` outputs, computing no layer behind them."""
+        outputs, count = [], 0
+        for layer, size in zip(self.layers, self.sizes, strict=True):
+            if count >= first:
+                break
+            outputs.append(layer(x))
+            count += size
+        return torch.cat(outputs, dim=-1)[..., :first]
+
+
+def _join(tensors: Sequence[Tensor]) -> Tensor:
+    """Return one tensor of the rows of all, and make each a view of it."""
+    joined = torch.cat([tensor.detach() for tensor in tensors])
+    parts = joined.split([len(tensor) for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.data = part
+    return joined
 
 
 class Stack:

@@ -17,18 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfm_vla_ros.model.backbones import UnifiedConfig
 from dfm_vla_ros.model.folder import (
+    CheckpointError,
     DecoderConfig,
     PathConfig,
     check_hashes,
     read_config,
+    save_weights,
     write_config,
     written_whole,
 )
-from dfm_vla_ros.model.fsq import FsqConfig
-from dfm_vla_ros.model.observation import check_observation, fitted
-from dfm_vla_ros.model.unified import UnifiedRefiner
+from dfm_vla_ros.model.unified import UnifiedConfig, UnifiedRefiner
 from dfm_vla_ros.model.unified_weights import (
     VISION,
     ImageTokenizer,
@@ -40,14 +39,12 @@ from dfm_vla_ros.model.unified_weights import (
     make_vision,
     whole_weights,
 )
-from dfm_vla_ros.model.vision import Emu3VisionConfig
-from dfm_vla_ros.model.weights import CheckpointError, save_weights
+from dfm_vla_ros.model.vision import Emu3VisionConfig, FsqConfig, check_observation, fitted
+from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.codec import ActionCodec
 from dfm_vla_ros.tokens.layout import Layout
 from dfm_vla_ros.tokens.loading import load_action_tokenizer
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
-from dfm_vla_ros.tokens.text import TextTokenizer
-from dfm_vla_ros.tokens.text_files import TextEncoder, load_text_tokenizer, text_file
+from dfm_vla_ros.tokens.text import TextEncoder, TextTokenizer, load_text_tokenizer, text_file
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dfm_vla_ros.model.backbones import restore_buffers
-from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
-from dfm_vla_ros.model.int8 import Int8Linear
-from dfm_vla_ros.model.unified import UnifiedRefiner
-from dfm_vla_ros.model.vision import Emu3ImageTokenizer, Emu3VisionConfig, transformers_names
-from dfm_vla_ros.model.weights import CheckpointError, WeightFiles, assign
+from dfm_vla_ros.model.folder import CheckpointError, WeightFiles, assign
+from dfm_vla_ros.model.stack import Int8Linear
+from dfm_vla_ros.model.unified import UnifiedRefiner, restore_buffers
+from dfm_vla_ros.model.vision import (
+    Emu3ImageTokenizer,
+    Emu3VisionConfig,
+    FsqConfig,
+    FsqTokenizer,
+    transformers_names,
+)
 
 VISION = "vision"
 HEAD = "lm_head.weight"

@@ -9,26 +9,29 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dfm_vla_ros.model.backbones import BackboneError, UnifiedConfig
 from dfm_vla_ros.model.folder import (
+    INDEX,
+    CheckpointError,
     DecoderConfig,
     PathConfig,
+    WeightFiles,
     read_content,
+    save_weights,
     write_config,
     written_whole,
 )
+from dfm_vla_ros.model.unified import BackboneError, UnifiedConfig
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint, UnifiedCheckpointConfig
 from dfm_vla_ros.model.unified_weights import VISION, check_weights, vision_weights
 from dfm_vla_ros.model.vision import Emu3VisionConfig
-from dfm_vla_ros.model.weights import INDEX, CheckpointError, WeightFiles, save_weights
-from dfm_vla_ros.robot.description import robot_description
+from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.tokens.bins import FILE as JOINTS_FILE
+from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.codec import ActionCodec
 from dfm_vla_ros.tokens.ids import ImageSlot
 from dfm_vla_ros.tokens.presets import UNIVLA_IMAGES, univla_layout
-from dfm_vla_ros.tokens.proprioception import FILE as JOINTS_FILE
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
-from dfm_vla_ros.tokens.text_files import text_file
+from dfm_vla_ros.tokens.text import text_file
 
 # UniVLA's class and Emu3's, in BAAI's code and in transformers.
 MODEL_TYPES = ("Emu3", "emu3", "emu3_text_model")

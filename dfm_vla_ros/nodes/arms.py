@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dfm_vla_ros.nodes.clock import Timeline
 from dfm_vla_ros.nodes.outputs import Nothing, Output
-from dfm_vla_ros.nodes.timeline import Timeline
 from dfm_vla_ros.robot.executor import Executor
 from dfm_vla_ros.robot.plan import Plan
 from dfm_vla_ros.robot.progress import Account, Progress

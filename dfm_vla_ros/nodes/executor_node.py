@@ -16,12 +16,10 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, TaskStatus
-from dfm_vla_ros.nodes import executor_reports as reports
+from dfm_vla_ros.nodes import executor_status as reports
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.arms import Arms
-from dfm_vla_ros.nodes.chunk_book import ChunkBook, Rate
-from dfm_vla_ros.nodes.conflicts import conflict
-from dfm_vla_ros.nodes.diagnostics import Diagnostics, Report
+from dfm_vla_ros.nodes.clock import Timeline
 from dfm_vla_ros.nodes.executor_parameters import (
     PARAMETERS,
     SPEED,
@@ -29,18 +27,13 @@ from dfm_vla_ros.nodes.executor_parameters import (
     check_values,
     make_executor,
 )
-from dfm_vla_ros.nodes.executor_status import StatusTopic
-from dfm_vla_ros.nodes.gate import Gate
-from dfm_vla_ros.nodes.joint_states import JointStateSource
-from dfm_vla_ros.nodes.joint_watch import JointWatch
-from dfm_vla_ros.nodes.lifecycle import ManagedNode
+from dfm_vla_ros.nodes.executor_status import ChunkBook, Gate, Rate, StatusTopic, StopLock
+from dfm_vla_ros.nodes.health import Diagnostics, Report, conflict
+from dfm_vla_ros.nodes.inputs import JointStateSource, JointWatch
+from dfm_vla_ros.nodes.lifecycle import ManagedNode, run
+from dfm_vla_ros.nodes.messages import doubles, request
 from dfm_vla_ros.nodes.outputs import make_output
-from dfm_vla_ros.nodes.requests import request
-from dfm_vla_ros.nodes.run import run
-from dfm_vla_ros.nodes.stop_lock import StopLock
-from dfm_vla_ros.nodes.timeline import Timeline
-from dfm_vla_ros.nodes.trajectories import doubles
-from dfm_vla_ros.observing.episodes import EpisodeWatch
+from dfm_vla_ros.observing.sources import EpisodeWatch
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 from dfm_vla_ros.robot.plan import Plan
 

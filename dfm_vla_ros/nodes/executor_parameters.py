@@ -10,25 +10,24 @@ from typing import Any
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter as Set
 
-from dfm_vla_ros.nodes import joint_states
-from dfm_vla_ros.nodes.lifecycle import AUTOSTART
+from dfm_vla_ros.nodes import inputs
+from dfm_vla_ros.nodes.lifecycle import AUTOSTART, Parameter, ParameterError
 from dfm_vla_ros.nodes.outputs import OUTPUTS
-from dfm_vla_ros.nodes.parameters import Parameter, ParameterError
-from dfm_vla_ros.observing.joint_states import ArmNames
+from dfm_vla_ros.observing.joints import ArmNames
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.collision import CollisionModel
 from dfm_vla_ros.robot.collision_scene import Distances
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.executor import Executor
+from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import (
     ARM_ACCELERATION,
     ARM_JERK,
     GRIPPER_ACCELERATION,
     GRIPPER_JERK,
     JointLimits,
+    PlanSettings,
 )
-from dfm_vla_ros.robot.settings import DEFAULT_SETTINGS as DEFAULT
-from dfm_vla_ros.robot.settings import PlanSettings
+from dfm_vla_ros.robot.limits import DEFAULT_SETTINGS as DEFAULT
 from dfm_vla_ros.tokens import load_action_tokenizer
 
 SPEED = Parameter(
@@ -64,7 +63,7 @@ PARAMETERS = (
     Parameter("output", "trajectories", "trajectories, joined_trajectory or joint_states"),
     Parameter("stream_rate", 200.0, "[Hz] of the output joint_states", (10.0, 1000.0)),
     Parameter("stream_velocities", True, "false: the output joint_states holds positions only"),
-    *joint_states.PARAMETERS,
+    *inputs.PARAMETERS,
     Parameter("start_stopped", False, "true: nothing moves before ~/resume is called"),
     AUTOSTART,
 )

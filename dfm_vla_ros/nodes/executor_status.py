@@ -2,17 +2,241 @@
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections import Counter, OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
+import numpy as np
 from rclpy.node import Node
 
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.timeline import Timeline
-from dfm_vla_ros.robot.chunks import Verdict
+from dfm_vla_ros.nodes.clock import Timeline
+from dfm_vla_ros.nodes.health import Level, Report
+from dfm_vla_ros.nodes.inputs import JointWatch
+from dfm_vla_ros.nodes.outputs import Output
+from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 from dfm_vla_ros.robot.plan import Plan
 from dfm_vla_ros.robot.progress import Account, Progress
+
+
+class StopLock:
+    """Says whether the arms are stopped and why; knows nothing of ROS.
+
+    Times are of a steady clock [s]. The heartbeat stops on ``False`` and on silence; while it does
+    either, the lock cannot be opened.
+    """
+
+    def __init__(self, heartbeat_timeout_s: float, reason: str = "") -> None:
+        """Begin stopped if there is a ``reason``; a timeout of 0 means no heartbeat."""
+        self.reason = reason
+        """Why the arms are stopped; empty if they are not."""
+        self._timeout_s = heartbeat_timeout_s
+        self._beat_s = float("-inf")
+        self._alive = True
+
+    def stop(self, reason: str) -> bool:
+        """Stop; return whether that is new. The first reason stays."""
+        if self.reason:
+            return False
+        self.reason = reason
+        return True
+
+    def resume(self, now_s: float) -> str:
+        """Open the lock; return why that is not possible, or an empty text."""
+        fault = self.fault(now_s)
+        if not fault:
+            self.reason = ""
+        return fault
+
+    def beat(self, alive: bool, now_s: float) -> None:
+        """Take in a heartbeat."""
+        self._alive, self._beat_s = alive, now_s
+
+    def expect(self, now_s: float) -> None:
+        """Give the first heartbeat from ``now_s`` on as long as any other."""
+        self._beat_s = max(self._beat_s, now_s)
+
+    def fault(self, now_s: float) -> str:
+        """Return what is wrong with the heartbeat now, or an empty text."""
+        if not self._timeout_s:
+            return ""
+        if not self._alive:
+            return "the heartbeat says false"
+        silent_s = now_s - self._beat_s
+        if silent_s > self._timeout_s:
+            since = f"for {silent_s:.2f} s" if silent_s < 1e9 else "since the start"
+            return f"the heartbeat is silent {since}, allowed is {self._timeout_s} s"
+        return ""
+
+
+REMEMBERED_GOALS = 1000
+LARGEST_LEAD_S = 0.1
+"""Of an observation before this machine's clock."""
+
+
+class Gate:
+    """Lets chunks through while nothing speaks against it.
+
+    Attributes:
+        active: the node is active.
+        stopped: who or what stopped the arms; empty if they are not.
+        conflict: who else commands the arms; empty if nobody does.
+        jumped: how the clock jumped; empty once there are joint states of the new time.
+        settling: the node was activated just now and may not know yet who else is there.
+    """
+
+    def __init__(self) -> None:
+        """Begin closed: the node is not active."""
+        self.active = False
+        self.stopped = self.conflict = self.jumped = ""
+        self.settling = self._has_jumped = False
+        self._goals: OrderedDict[str, None] = OrderedDict()
+        self._ended: frozenset[str] = frozenset()
+        self._open_s = float("-inf")
+
+    def check(self, goal_id: str, observation_s: float, now_s: float) -> None:
+        """Raise unless a chunk of this goal, seen at ``observation_s``, may be executed.
+
+        Raises:
+            ChunkRefused: it may not, and why.
+        """
+        self._goals[goal_id] = None
+        self._goals.move_to_end(goal_id)
+        if len(self._goals) > REMEMBERED_GOALS:
+            self._goals.popitem(last=False)
+        for holds, verdict, text in self._checks(goal_id, observation_s, now_s):
+            if not holds:
+                raise ChunkRefused(verdict, text)
+
+    def _checks(
+        self, goal_id: str, observation_s: float, now_s: float
+    ) -> tuple[tuple[bool, Verdict, str], ...]:
+        ahead_s = observation_s - now_s
+        return (
+            (self.active, Verdict.NOT_ACTIVE, "the executor is not active: activate it"),
+            (
+                not self.stopped,
+                Verdict.NOT_ACTIVE,
+                f"stopped ({self.stopped}): call ~/resume, then send a new goal",
+            ),
+            (not self.conflict, Verdict.CONFLICT, self.conflict),
+            (
+                not self.settling,
+                Verdict.NOT_ACTIVE,
+                "activated just now: looking for others who command the arms",
+            ),
+            (not self.jumped, Verdict.CLOCK_JUMPED, self.jumped),
+            (
+                ahead_s <= LARGEST_LEAD_S,
+                Verdict.CLOCK_JUMPED if self._has_jumped else Verdict.MALFORMED,
+                f"the chunk was observed {ahead_s:.3g} s ahead of this clock: synchronise the "
+                "clocks of policy and executor",
+            ),
+            (
+                goal_id not in self._ended and observation_s >= self._open_s,
+                Verdict.NOT_ACTIVE,
+                f"goal {goal_id!r} is from before the arms were stopped: send a new goal",
+            ),
+        )
+
+    def end_goals(self, now_s: float) -> None:
+        """Let no goal move the arms that was seen, nor a chunk that was observed, before now."""
+        self._ended, self._open_s = frozenset(self._goals), now_s
+
+    def clock_jumped(self, text: str) -> None:
+        """Refuse chunks until ``jumped`` is emptied."""
+        self.jumped, self._has_jumped, self._open_s = text, True, float("-inf")
+
+
+WINDOW_S = 5.0
+
+
+class Rate:
+    """Counts events of the last seconds."""
+
+    def __init__(self) -> None:
+        """Begin now."""
+        self._began_s = time.monotonic()
+        self._times: deque[float] = deque()
+
+    def add(self) -> None:
+        """An event happened."""
+        self._times.append(time.monotonic())
+        self._drop()
+
+    def hz(self) -> float:
+        """Return events per second over the window [Hz]."""
+        self._drop()
+        return len(self._times) / max(1e-3, min(WINDOW_S, time.monotonic() - self._began_s))
+
+    def _drop(self) -> None:
+        oldest_s = time.monotonic() - WINDOW_S
+        while self._times and self._times[0] < oldest_s:
+            self._times.popleft()
+
+
+class ChunkBook:
+    """Counts what comes and what is refused; adds what the executor says of the rest."""
+
+    def __init__(self) -> None:
+        """Begin with nothing received."""
+        self.received = 0
+        self.refusals: Counter[Verdict] = Counter()
+        self.rate = Rate()
+        self._earlier = Account()
+        self._latencies_s: deque[float] = deque(maxlen=200)
+        self.late = 0
+        """Plans whose first point had passed when they were published."""
+
+    def receive(self) -> None:
+        """A chunk came."""
+        self.received += 1
+        self.rate.add()
+
+    def publish(self, latency_s: float, late_s: float) -> None:
+        """A chunk's plan went out so long after its observation and after its first point."""
+        self._latencies_s.append(latency_s)
+        self.late += late_s > 0
+
+    def close(self, account: Account) -> None:
+        """The executor that gave ``account`` is gone: what was pending never began."""
+        total = self.total(account)
+        superseded = total.superseded + total.pending
+        self._earlier = Account(executed=total.executed, superseded=superseded)
+
+    def total(self, account: Account) -> Account:
+        """Return the account of all lives; refusals and receipts are those counted here."""
+        return Account(
+            received=self.received,
+            executed=self._earlier.executed + account.executed,
+            refused=sum(self.refusals.values()),
+            superseded=self._earlier.superseded + account.superseded,
+            pending=account.pending,
+        )
+
+    def values(self, account: Account) -> dict[str, Any]:
+        """Return what diagnostics show."""
+        total = self.total(account)
+        shown: dict[str, Any] = {
+            "rate [Hz]": self.rate.hz(),
+            "received": total.received,
+            "executed": total.executed,
+            "refused": total.refused,
+            "superseded": total.superseded,
+            "pending": total.pending,
+            "published after their first point": self.late,
+        }
+        if self._latencies_s:
+            median, high = np.percentile(self._latencies_s, [50, 95])
+            shown["observation to command, median [s]"] = float(median)
+            shown["observation to command, 95th percentile [s]"] = float(high)
+        for verdict, count in sorted(self.refusals.items()):
+            shown[f"refused {verdict.name}"] = count
+        return shown
 
 
 class StatusTopic:
@@ -66,3 +290,49 @@ class StatusTopic:
             message.last_step = progress.last_step
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._topic.publish(message)
+
+
+def chunks(values: Mapping[str, Any], status: ExecutorStatus) -> Report:
+    """Return how the chunks go; ``values`` are the book's."""
+    good = status.error_code == ExecutorStatus.OK
+    return Report("chunks", Level.OK if good else Level.WARN, status.message or "ok", values)
+
+
+def joint_states(watch: JointWatch, rate_hz: float, age_s: float, complaint: str) -> Report:
+    """Return how the joint states come."""
+    fault = complaint or watch.fault
+    values = {
+        "rate [Hz]": rate_hz,
+        "age [s]": age_s,
+        "received": watch.count,
+        "not taken": watch.refused,
+    }
+    level = Level.ERROR if complaint else Level.WARN if fault else Level.OK
+    return Report("joint_states", level, fault or "ok", values)
+
+
+def output(made: Output, rate_hz: float, gate: Gate) -> Report:
+    """Return what is commanded; a stream must hold its rate."""
+    wanted_hz = made.rate_hz
+    slow = bool(wanted_hz and made.published and not gate.conflict and rate_hz < 0.9 * wanted_hz)
+    values = {
+        "topics": ", ".join(made.topics) or "none",
+        "published": made.published,
+        "rate [Hz]": rate_hz,
+        "ticks lost": made.lost,
+    }
+    if gate.conflict:
+        return Report("output", Level.ERROR, gate.conflict, values)
+    if slow:
+        return Report("output", Level.WARN, f"slower than {wanted_hz} Hz", values)
+    return Report("output", values=values)
+
+
+def stop(status: ExecutorStatus, gate: Gate) -> Report:
+    """Return whether the arms may move."""
+    values = {"dry run": status.dry_run, "speed": status.speed}
+    if gate.stopped:
+        return Report("stop", Level.WARN, f"stopped: {gate.stopped}", values)
+    if not gate.active:
+        return Report("stop", Level.WARN, "inactive", values)
+    return Report("stop", Level.OK, gate.jumped or "may move", values)

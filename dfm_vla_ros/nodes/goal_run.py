@@ -10,15 +10,13 @@ from rclpy.action.server import ServerGoalHandle
 
 from dfm_vla_ros.action import ExecuteInstruction
 from dfm_vla_ros.msg import PolicyStatus
-from dfm_vla_ros.nodes.chunk_maker import ChunkMaker
-from dfm_vla_ros.nodes.clock_watch import ClockWatch
-from dfm_vla_ros.nodes.executor_watch import ExecutorWatch
-from dfm_vla_ros.nodes.goals import Goal, GoalServer, Result
-from dfm_vla_ros.nodes.inference import Inference
-from dfm_vla_ros.nodes.instructions import objection
+from dfm_vla_ros.nodes.chunk_maker import ChunkMaker, Inference
+from dfm_vla_ros.nodes.clock import ClockWatch
+from dfm_vla_ros.nodes.goals import Goal, GoalServer, Result, objection
+from dfm_vla_ros.nodes.health import ExecutorWatch
+from dfm_vla_ros.nodes.inputs import Watch
 from dfm_vla_ros.nodes.lifecycle import ManagedNode
 from dfm_vla_ros.nodes.policy_status import StatusTopic
-from dfm_vla_ros.nodes.watch import Watch
 
 FEEDBACK_S = 0.2
 

@@ -2,18 +2,114 @@
 
 from __future__ import annotations
 
+import difflib
+import gc
+import math
+import os
+import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
+import rclpy
 from lifecycle_msgs.srv import ChangeState
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterValueException, ParameterException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.nodes.parameters import Parameter, declare
+
+
+class ParameterError(DfmVlaError):
+    """A parameter is unknown, of the wrong type or out of its range."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a node, fixed once the node runs unless it is ``dynamic``.
+
+    Attributes:
+        name: as in the YAML file.
+        default: also gives the type.
+        description: with the unit.
+        bounds: smallest and largest value of a number.
+        dynamic: may be set while the node runs.
+    """
+
+    name: str
+    default: Any
+    description: str
+    bounds: tuple[float, float] | None = None
+    dynamic: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Return what ``ros2 param describe`` shows."""
+        made = ParameterDescriptor(description=self.description, read_only=not self.dynamic)
+        if self.bounds is None:
+            return made
+        low, high = self.bounds
+        if isinstance(self.default, float):
+            made.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        else:
+            made.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+        return made
+
+
+def declare(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Declare ``parameters`` on ``node`` and return their values by name.
+
+    Raises:
+        ParameterError: a value is unusable, or a key was given that the node does not know.
+    """
+    values = {parameter.name: _declare(node, parameter) for parameter in parameters}
+    _refuse_unknown(node)
+    return values
+
+
+def _declare(node: Node, parameter: Parameter) -> Any:
+    """Declare one parameter; explain what is wrong with the value given."""
+    try:
+        value = node.declare_parameter(
+            parameter.name, parameter.default, parameter.descriptor()
+        ).value
+    except InvalidParameterValueException as error:
+        raise ParameterError(
+            f"parameter {parameter.name}: {error}; allowed is {parameter.bounds} "
+            f"({parameter.description})"
+        ) from error
+    except ParameterException as error:
+        kind = type(parameter.default).__name__
+        raise ParameterError(
+            f"parameter {parameter.name}: {error}; its type is {kind} ({parameter.description})"
+        ) from error
+    if isinstance(value, float) and not math.isfinite(value):  # no range excludes NaN
+        raise ParameterError(
+            f"parameter {parameter.name}: {value} is not finite; allowed is {parameter.bounds} "
+            f"({parameter.description})"
+        )
+    return value
+
+
+def _refuse_unknown(node: Node) -> None:
+    """Refuse overrides of parameters that were never declared: a typo."""
+    # rclpy keeps what the command line and YAML files gave here and offers no public view of it.
+    given = node._parameter_overrides
+    for name in given:
+        if node.has_parameter(name) or name.startswith("qos_overrides."):
+            continue
+        known = sorted(node._parameters)
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else f"; it has {', '.join(known)}"
+        raise ParameterError(f"{node.get_name()} has no parameter {name!r}{hint}")
+
 
 AUTOSTART = Parameter("autostart", True, "true: the node configures and activates itself")
 POLL_S = 0.02
@@ -161,3 +257,71 @@ class ManagedNode(LifecycleNode):
             self.get_logger().error(traceback.format_exc())
             return TransitionCallbackReturn.ERROR
         return TransitionCallbackReturn.SUCCESS
+
+
+SWITCH_S = 5e-4
+"""How long a thread keeps the interpreter while another wants it [s].
+
+Python's default, 5 ms, is what a chunk just made or an image just come would wait for."""
+
+
+class Stop:
+    """Set by SIGINT and SIGTERM.
+
+    rclpy's own handlers invalidate the context at once, under the feet of a callback that is just
+    publishing. This one lets the callback end, and the node say its last words.
+    """
+
+    def __init__(self) -> None:
+        """Take over both signals of this process."""
+        self.requested = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._request)
+
+    def _request(self, number: int, frame: object) -> None:
+        self.requested = True
+
+
+def run(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
+    """Spin one node until SIGINT or SIGTERM; return the exit status.
+
+    A managed node is started if its parameters say so. A node may have ``close()``, called before
+    it is destroyed. A DfmVlaError that a callback raises ends the process with its message. The
+    node must have a timer: a signal is noticed when the next callback is due.
+
+    Nodes see this machine alone unless ROS_AUTOMATIC_DISCOVERY_RANGE says otherwise.
+    """
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    stop = Stop()
+    sys.setswitchinterval(SWITCH_S)
+    rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    try:
+        _spin(make_node, stop)
+    except DfmVlaError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 1
+    finally:
+        rclpy.try_shutdown()
+        gc.freeze()  # else the ending interpreter looks through all of torch: seconds
+    return 0
+
+
+def _spin(make_node: Callable[[], Node], stop: Stop) -> None:
+    """Make the node, spin it, take it down in order."""
+    node = make_node()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if isinstance(node, ManagedNode):
+            node.interrupted = lambda: stop.requested
+            node.start()
+        while not stop.requested:
+            executor.spin_once()
+    except Interrupted:
+        pass  # by the signal that ends the node anyway
+    finally:
+        close = getattr(node, "close", None)
+        if close is not None:
+            close()
+        executor.shutdown()
+        node.destroy_node()

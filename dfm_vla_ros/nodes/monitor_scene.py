@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.nodes.monitor_markers import Plan
-from dfm_vla_ros.observing.episodes import EpisodeWatch
+from dfm_vla_ros.observing.sources import EpisodeWatch
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import TIPS, Kinematics
-from dfm_vla_ros.robot.paths import arm_confidence, tip_paths
+from dfm_vla_ros.robot.kinematics import TIPS, Kinematics, arm_confidence, tip_paths
 from dfm_vla_ros.tokens import ActionCodec
 from dfm_vla_ros.tokens.specification import TokenizerError
 

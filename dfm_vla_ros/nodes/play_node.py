@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +23,53 @@ from std_msgs.msg import String
 
 from dfm_vla_ros.bags.reading import Bag, Message
 from dfm_vla_ros.bags.replay_records import EXECUTOR_STATUS, relative_topics
-from dfm_vla_ros.bags.types import POLICY_STATUS, TASK_STATUS, typestore
+from dfm_vla_ros.bags.storage import POLICY_STATUS, TASK_STATUS, typestore
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.msg import PolicyStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
-from dfm_vla_ros.nodes.play_guard import danger
-from dfm_vla_ros.nodes.run import run
-from dfm_vla_ros.nodes.stamps import from_nanoseconds
-from dfm_vla_ros.nodes.watch import message_type
+from dfm_vla_ros.nodes.clock import from_nanoseconds
+from dfm_vla_ros.nodes.inputs import message_type
+from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare, run
 from dfm_vla_ros.observing.cameras import TRANSPORTS
-from dfm_vla_ros.observing.joint_states import ARM_TOPICS
-from dfm_vla_ros.observing.settings import COMMANDED, MEASURED
-from dfm_vla_ros.robot.joints import CAMERAS
+from dfm_vla_ros.observing.joints import ARM_TOPICS
+from dfm_vla_ros.observing.sources import COMMANDED, MEASURED
+from dfm_vla_ros.robot.joints import ARMS, CAMERAS
+
+COMMANDS = (
+    *(f"{arm}_arm_controller/joint_trajectory" for arm in ARMS),
+    "both_arms_controller/joint_trajectory",
+    *(f"{arm}_arm/joint_command" for arm in ARMS),
+)
+"""Topics that a robot follows."""
+CHUNKS = "action_chunk"
+"""What an executor makes commands of."""
+
+
+def danger(node: Node, played: Collection[str]) -> str:
+    """Return who must not be here while a recording is played, or an empty text.
+
+    That is whoever listens to commands or chunks (a controller, a driver, a twin, an executor),
+    whoever publishes commands, and whoever publishes what is played (a robot).
+
+    Args:
+        node: asks the graph; its own publishers do not count.
+        played: topics that it plays, relative or absolute.
+    """
+    own = (node.get_name(), node.get_namespace())
+    for topic in (*COMMANDS, CHUNKS):
+        name = node.resolve_topic_name(topic)
+        for found in node.get_subscriptions_info_by_topic(name):
+            who = f"{found.node_namespace.rstrip('/')}/{found.node_name}"
+            return f"{who} listens to {name}: a robot could move; end it, or use another domain"
+    for topic in (*COMMANDS, CHUNKS, *played):
+        name = node.resolve_topic_name(topic)
+        for found in node.get_publishers_info_by_topic(name):
+            if (found.node_name, found.node_namespace) == own:
+                continue
+            who = f"{found.node_namespace.rstrip('/')}/{found.node_name}"
+            return f"{who} publishes {name}: a robot is running; end it, or use another domain"
+    return ""
+
 
 PARAMETERS = (
     Parameter("bag", "", "folder of a rosbag2 recording, or its .mcap file"),

@@ -9,15 +9,13 @@ from pathlib import Path
 from rclpy.clock import Clock, ClockType
 
 from dfm_vla_ros.msg import PolicyStatus
-from dfm_vla_ros.nodes.chunk_maker import ChunkMaker
-from dfm_vla_ros.nodes.diagnostics import Diagnostics
-from dfm_vla_ros.nodes.executor_watch import ExecutorWatch
+from dfm_vla_ros.nodes.chunk_maker import ChunkMaker, Inference
+from dfm_vla_ros.nodes.clock import TimeBase
 from dfm_vla_ros.nodes.goal_run import GoalRun
-from dfm_vla_ros.nodes.goals import Result
-from dfm_vla_ros.nodes.inference import Inference
-from dfm_vla_ros.nodes.instructions import InstructionTopic
-from dfm_vla_ros.nodes.lifecycle import ManagedNode
-from dfm_vla_ros.nodes.policy_diagnostics import PolicyReports
+from dfm_vla_ros.nodes.goals import InstructionTopic, Result
+from dfm_vla_ros.nodes.health import Diagnostics, ExecutorWatch
+from dfm_vla_ros.nodes.inputs import Watch
+from dfm_vla_ros.nodes.lifecycle import ManagedNode, run
 from dfm_vla_ros.nodes.policy_parameters import (
     MODES,
     PARAMETERS,
@@ -26,10 +24,7 @@ from dfm_vla_ros.nodes.policy_parameters import (
     loading_options,
     watch_settings,
 )
-from dfm_vla_ros.nodes.policy_status import StatusTopic
-from dfm_vla_ros.nodes.run import run
-from dfm_vla_ros.nodes.stamps import TimeBase
-from dfm_vla_ros.nodes.watch import Watch
+from dfm_vla_ros.nodes.policy_status import PolicyReports, StatusTopic
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.resources import resource_path
 

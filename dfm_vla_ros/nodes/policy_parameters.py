@@ -10,14 +10,12 @@ import torch
 
 from dfm_vla_ros.model.caching import Caching, Mode
 from dfm_vla_ros.model.unified_weights import Precision
-from dfm_vla_ros.nodes import joint_states
-from dfm_vla_ros.nodes.lifecycle import AUTOSTART
-from dfm_vla_ros.nodes.parameters import Parameter, ParameterError
-from dfm_vla_ros.observing import settings as kept
+from dfm_vla_ros.nodes import inputs
+from dfm_vla_ros.nodes.lifecycle import AUTOSTART, Parameter, ParameterError
+from dfm_vla_ros.observing import sources as kept
 from dfm_vla_ros.observing.cameras import TRANSPORTS
-from dfm_vla_ros.observing.settings import SOURCES, TRIGGER, ObserverSettings
-from dfm_vla_ros.observing.sources import Bounds
-from dfm_vla_ros.policy import defaults
+from dfm_vla_ros.observing.sources import SOURCES, TRIGGER, Bounds, ObserverSettings
+from dfm_vla_ros.policy import types
 from dfm_vla_ros.robot.chunks import JoinMode
 
 TRIGGERING = f"{TRIGGER}_camera"
@@ -51,9 +49,9 @@ PARAMETERS = (
     Parameter("precision", "", "float32, bfloat16 or int8; empty: as saved"),
     Parameter("execute_steps", 0, "control steps before the next chunk; 0: its own", (0, 64)),
     Parameter("seed", 0, "of the refinement: same observations, same tokens", (0, 2**31)),
-    Parameter("mode", defaults.MODE, "how a chunk joins: rtc, blend, latest or synchronous"),
+    Parameter("mode", types.MODE, "how a chunk joins: rtc, blend, latest or synchronous"),
     Parameter(
-        "warm_start", defaults.WARM_START, "rtc: t0 free tokens start at; 0: noise", (0.0, 0.99)
+        "warm_start", types.WARM_START, "rtc: t0 free tokens start at; 0: noise", (0.0, 0.99)
     ),
     Parameter("minimum_inference_time", 0.0, "[s] rehearse a slower network", (0.0, 10.0)),
     *(parameter for source in SOURCES for parameter in _source_parameters(source)),
@@ -73,7 +71,7 @@ PARAMETERS = (
     Parameter("default_timeout", 60.0, "[s] of a goal that names none", (0.1, 86400.0)),
     Parameter("longest_instruction", 512, "[bytes]", (1, 65536)),
     Parameter("image_transport", "raw", "raw, or compressed: subscribe image_raw/compressed"),
-    *joint_states.PARAMETERS,
+    *inputs.PARAMETERS,
     AUTOSTART,
 )
 

@@ -13,21 +13,18 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 
-from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.errors import DfmVlaError, TrajectoryRefused
 from dfm_vla_ros.msg import TaskStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.images import camera_info, fill
-from dfm_vla_ros.nodes.pace import Pace
-from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
-from dfm_vla_ros.nodes.run import run
-from dfm_vla_ros.nodes.stamps import NANOSECONDS, from_nanoseconds, nanoseconds
-from dfm_vla_ros.nodes.trajectories import TrajectoryMalformed, doubles, from_message
-from dfm_vla_ros.nodes.transport import share_more_memory
-from dfm_vla_ros.observing.images import Rgb
+from dfm_vla_ros.nodes.clock import NANOSECONDS, Pace, from_nanoseconds, nanoseconds
+from dfm_vla_ros.nodes.inputs import camera_info, fill
+from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare, run
+from dfm_vla_ros.nodes.messages import TrajectoryMalformed, doubles, from_message
+from dfm_vla_ros.nodes.qos import share_more_memory
+from dfm_vla_ros.observing.cameras import Rgb
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, CAMERAS, JOINT_NAMES
-from dfm_vla_ros.robot.reference import Trajectory
+from dfm_vla_ros.robot.progress import Trajectory
 from dfm_vla_ros.sim.controller import TrajectoryController
-from dfm_vla_ros.sim.errors import TrajectoryRefused
 from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
 from dfm_vla_ros.sim.twin import Twin
 from dfm_vla_ros.srv import ResetTask

@@ -2,19 +2,172 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.observing.compressed import decompress
-from dfm_vla_ros.observing.frozen import FrozenWatch
-from dfm_vla_ros.observing.images import ImageRefused, Rgb, to_rgb
-from dfm_vla_ros.observing.settings import TRIGGER, ObserverSettings
-from dfm_vla_ros.observing.sources import Array, Moment, Source
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.observing.sources import TRIGGER, Array, Moment, ObserverSettings, Source
 from dfm_vla_ros.robot.joints import JOINT_NAMES
+
+Rgb = NDArray[np.uint8]
+
+
+class ImageRefused(DfmVlaError):
+    """An image of an unknown encoding, or whose bytes do not fill its rows."""
+
+
+def _as_is(pixels: Rgb) -> Rgb:
+    return pixels
+
+
+_CONVERSIONS: dict[str, tuple[int, Callable[[Rgb], Rgb]]] = {
+    "rgb8": (3, _as_is),
+    "bgr8": (3, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)),
+    "mono8": (1, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)),
+    "rgba8": (4, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)),
+    "bgra8": (4, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)),
+}
+"""Encoding -> bytes per pixel, and how to make RGB of it."""
+
+
+def to_rgb(message: Any) -> Rgb:
+    """Return the image as (H, W, 3) uint8 RGB; rows may be padded (``step``).
+
+    Raises:
+        ImageRefused: unknown encoding, or too few bytes.
+    """
+    if message.encoding not in _CONVERSIONS:
+        raise ImageRefused(
+            f"encoding is {message.encoding!r}, understood are {', '.join(_CONVERSIONS)}"
+        )
+    channels, convert = _CONVERSIONS[message.encoding]
+    height, width, step = message.height, message.width, message.step
+    row = width * channels
+    if not height or not width or step < row or len(message.data) != step * height:
+        raise ImageRefused(
+            f"{len(message.data)} bytes with step {step} are no {width}x{height} "
+            f"{message.encoding} image ({row} bytes a row)"
+        )
+    rows = np.frombuffer(message.data, dtype=np.uint8).reshape(height, step)
+    pixels = rows[:, :row].reshape(height, width, channels)
+    return convert(pixels if pixels.flags.c_contiguous else np.ascontiguousarray(pixels))
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def decompress(message: Any) -> Rgb:
+    """Return the image as (H, W, 3) uint8 RGB.
+
+    A JPEG whose inside is damaged while both ends are there may pass: the format has no checksum.
+
+    Raises:
+        ImageRefused: neither JPEG nor PNG, torn, or not to be decoded.
+    """
+    kind, data = message.format, bytes(message.data)
+    if data.startswith(JPEG):
+        whole, found = data.rstrip(b"\0").endswith(JPEG_END), "jpeg"
+    elif data.startswith(PNG):
+        whole, found = _is_whole_png(data), "png"
+    else:
+        raise ImageRefused(f"{len(data)} bytes of format {kind!r} are neither jpeg nor png")
+    pixels = _decode(data) if whole else None
+    if pixels is None:
+        raise ImageRefused(f"{len(data)} bytes of format {kind!r} are a torn or corrupt {found}")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _decode(data: bytes) -> Rgb | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), FLAGS)
+    except cv2.error:  # a size that OpenCV does not allow
+        return None
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Return whether every chunk of a PNG has its checksum, up to the last."""
+    at = len(PNG)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        end = at + 8 + length
+        if end + 4 > len(data):
+            return False
+        (checksum,) = struct.unpack_from(">I", data, end)
+        if zlib.crc32(data[at + 4 : end]) != checksum:
+            return False
+        if data[at + 4 : at + 8] == b"IEND":
+            return True
+        at = end + 4
+    return False
+
+
+class FrozenWatch:
+    """Compares each picture of one camera with the one before.
+
+    A still robot in front of a still scene repeats its picture too (in a simulation exactly so),
+    so a picture counts as frozen only if joints that must change it have moved since it did.
+    """
+
+    def __init__(self, timeout_s: float, motion_rad: float, joints: NDArray[np.bool_]) -> None:
+        """Complain of a picture older than ``timeout_s`` (0: never) after ``motion_rad``.
+
+        Args:
+            timeout_s: how long the same picture may repeat [s].
+            motion_rad: what the joints may move meanwhile [rad].
+            joints: (D,) True for the joints that must change the picture.
+        """
+        self._timeout_s, self._motion_rad, self._joints = timeout_s, motion_rad, joints
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget the picture."""
+        self._picture: NDArray[np.uint8] | None = None
+        self._since: Moment | None = None
+        self._from: Array | None = None
+        self._moved_rad = 0.0
+        self._repeated = False
+
+    def look(self, picture: NDArray[np.uint8], now: Moment) -> None:
+        """Take a picture (H, W, 3) that came ``now``."""
+        if self._timeout_s <= 0:
+            return
+        if self._picture is not None and np.array_equal(self._picture, picture):
+            self._repeated = True
+            return
+        self._picture, self._since, self._repeated = picture, now, False
+        self._from, self._moved_rad = None, 0.0
+
+    def move(self, positions: Array) -> None:
+        """Take the joints' positions (D,) [rad]."""
+        moving = positions[self._joints]
+        if self._from is None:
+            self._from = moving
+        distance_rad = float(np.abs(moving - self._from).max())
+        self._moved_rad = max(self._moved_rad, distance_rad)
+
+    def complaint(self, now: Moment) -> str:
+        """Return what is wrong, or an empty text."""
+        if not self._repeated or self._since is None or self._moved_rad <= self._motion_rad:
+            return ""
+        # A simulation that paused, or a clock that ran ahead, freezes nothing.
+        age_s = min(now.ros_s - self._since.ros_s, now.steady_s - self._since.steady_s)
+        if age_s <= self._timeout_s:
+            return ""
+        return (
+            f"frozen: the same picture for {age_s:.2f} s while joints moved "
+            f"{self._moved_rad:.2f} rad, allowed are {self._timeout_s} s and "
+            f"{self._motion_rad} rad"
+        )
+
 
 IS_GRIPPER = np.array([name.endswith("gripper") for name in JOINT_NAMES])
 

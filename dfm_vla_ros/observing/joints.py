@@ -2,12 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.observing.sources import Array, Bounds, JointTrack, Moment, Source, ordered
-from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, JOINT_NAMES
+
+WHOLE = "joint_states"
+ARM_TOPICS = {f"{arm}_arm/joint_states": arm for arm in ARMS}
+"""Where each arm's driver sends its own."""
+
+
+class JointNamesError(DfmVlaError):
+    """The names of an arm's joints are not seven different ones."""
+
+
+@dataclass
+class Header:
+    """std_msgs/Header as far as it is needed.
+
+    Attributes:
+        stamp: builtin_interfaces/Time.
+    """
+
+    stamp: Any
+
+
+@dataclass
+class JointMessage:
+    """A sensor_msgs/JointState of both arms, put together from two."""
+
+    header: Header
+    name: list[str] = field(default_factory=list)
+    position: list[float] = field(default_factory=list)
+    velocity: list[float] = field(default_factory=list)
+
+
+class ArmNames:
+    """How one arm's driver names its joints and measures its gripper."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """Take ``arm_joint_names``, seven or none, and ``gripper_scale``.
+
+        Raises:
+            JointNamesError: the names are not seven different ones.
+        """
+        names = [name for name in values["arm_joint_names"] if name]
+        if names and (len(names) != 7 or len(set(names)) != 7):
+            raise JointNamesError(
+                f"parameter arm_joint_names: {names} are {len(set(names))} different names; give "
+                "7, joints 1 to 6 and the gripper, or none"
+            )
+        self.names = {arm: tuple(names) or ARM_JOINTS[arm] for arm in ARMS}
+        self.gripper_scale = float(values["gripper_scale"])
+
+
+class ArmJoiner:
+    """Joins the messages of two arms.
+
+    Each message of one arm goes out with the newest of the other and the older stamp of the two,
+    so a silent arm makes both old.
+    """
+
+    def __init__(self, arms: ArmNames) -> None:
+        """Know no message yet."""
+        self._arms = arms
+        self._newest: dict[str, Any] = {}
+
+    def clear(self) -> None:
+        """Forget both arms: the clock jumped or the robot was put elsewhere."""
+        self._newest.clear()
+
+    def join(self, arm: str, message: Any) -> JointMessage | None:
+        """Return both arms' joints with ``message`` as the newest; None before the other's."""
+        self._newest[arm] = message
+        if len(self._newest) < len(ARMS):
+            return None
+        stamps = [state.header.stamp for state in self._newest.values()]
+        joined = JointMessage(Header(min(stamps, key=lambda stamp: (stamp.sec, stamp.nanosec))))
+        for side in ARMS:
+            _translate(self._newest[side], self._arms, side, joined)
+        return joined
+
+
+def _translate(message: Any, arms: ArmNames, arm: str, into: JointMessage) -> None:
+    """Append one arm's joints to ``into`` under our names; a missing joint is left out."""
+    at = {name: index for index, name in enumerate(message.name)}
+    for own, foreign in zip(ARM_JOINTS[arm], arms.names[arm], strict=True):
+        index = at.get(foreign)
+        if index is None or index >= len(message.position):
+            continue
+        scale = arms.gripper_scale if own == ARM_JOINTS[arm][-1] else 1.0
+        into.name.append(own)
+        into.position.append(message.position[index] / scale)
+        moving = index < len(message.velocity)
+        into.velocity.append(message.velocity[index] / scale if moving else 0.0)
 
 
 class Joints:

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 
 from dfm_vla_ros.observing.cameras import IS_GRIPPER, Camera
-from dfm_vla_ros.observing.episodes import EpisodeWatch
-from dfm_vla_ros.observing.joint_states import ARM_TOPICS, WHOLE, ArmJoiner, ArmNames
-from dfm_vla_ros.observing.joints import Joints
-from dfm_vla_ros.observing.settings import (
+from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE, ArmJoiner, ArmNames, Joints
+from dfm_vla_ros.observing.sources import (
     COMMANDED,
     MEASURED,
     SOURCES,
     TRIGGER,
+    EpisodeWatch,
+    Moment,
     ObserverSettings,
+    Source,
+    TimeBase,
 )
-from dfm_vla_ros.observing.sources import Moment, Source
-from dfm_vla_ros.observing.stamps import TimeBase
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dfm_vla_ros.robot.joints import CAMERAS
 
 Array = NDArray[np.float64]
 Value = TypeVar("Value")
@@ -163,3 +166,99 @@ def ordered(names: list[str], values: Array, wanted: tuple[str, ...]) -> Array |
     if len(at) < len(names) or any(name not in at for name in wanted):
         return None
     return np.array([values[at[name]] for name in wanted], dtype=np.float64)
+
+
+NANOSECONDS = 1_000_000_000
+
+
+class TimeBase:
+    """Converts between stamps and seconds since the first stamp it saw."""
+
+    def __init__(self) -> None:
+        """Take the first stamp to come as the origin."""
+        self._origin_ns: int | None = None
+
+    def seconds(self, stamp: Any) -> float:
+        """Return ``stamp``, a builtin_interfaces/Time, as seconds since the origin."""
+        return self.from_nanoseconds(nanoseconds(stamp))
+
+    def from_nanoseconds(self, ns: int) -> float:
+        """Return a clock reading [ns] as seconds since the origin."""
+        if self._origin_ns is None and ns > 0:  # 0: simulated time has not begun
+            self._origin_ns = ns
+        return (ns - (self._origin_ns or 0)) / NANOSECONDS
+
+    def to_nanoseconds(self, seconds: float) -> int:
+        """Return the clock reading [ns] of ``seconds`` since the origin."""
+        return (self._origin_ns or 0) + round(seconds * NANOSECONDS)
+
+
+def nanoseconds(stamp: Any) -> int:
+    """Return a stamp as nanoseconds."""
+    return stamp.sec * NANOSECONDS + stamp.nanosec
+
+
+class EpisodeWatch:
+    """Compares consecutive TaskStatus messages; the first one is no reset."""
+
+    def __init__(self) -> None:
+        """Know no episode yet."""
+        self._episode: tuple[str, int] | None = None
+        self._elapsed_s = 0.0
+
+    def is_new(self, task: str, seed: int, elapsed_s: float) -> bool:
+        """Return whether this status belongs to another episode than the one before."""
+        before, elapsed_before = self._episode, self._elapsed_s
+        self._episode, self._elapsed_s = (task, seed), elapsed_s
+        if before is None:
+            return False
+        return before != (task, seed) or elapsed_s < elapsed_before
+
+
+TRIGGER = "third"
+"""The camera whose images start inferences, and frames of a data set."""
+MEASURED, COMMANDED = "joint_states", "commanded_joint_states"
+SOURCES = (*(f"{camera}_camera" for camera in CAMERAS), MEASURED, COMMANDED)
+
+AGE_S, SKEW_S = 0.5, 0.2
+TRACKING_RAD = 0.5
+FROZEN_TIMEOUT_S, FROZEN_MOTION_RAD = 1.0, 0.05
+
+
+def urdf_names() -> dict[str, Any]:
+    """Return the setting of a robot that publishes all joints at once, named as in the URDF."""
+    return {"arm_joint_states": False, "arm_joint_names": [""], "gripper_scale": 1.0}
+
+
+def default_bounds() -> dict[str, Bounds]:
+    """Return what each of SOURCES must keep; all skews are counted from the triggering one."""
+    bounds = {source: Bounds(AGE_S, SKEW_S) for source in SOURCES}
+    bounds[f"{TRIGGER}_camera"] = Bounds(AGE_S)
+    return bounds
+
+
+@dataclass(frozen=True)
+class ObserverSettings:
+    """What an observation must keep.
+
+    Attributes:
+        bounds: of each of SOURCES.
+        tracking_rad: largest distance of an arm joint from its command [rad].
+        frozen_timeout_s: how long a picture may repeat while arms move; 0: for ever [s].
+        frozen_motion_rad: what counts as moving [rad].
+        transport: of images, a key of ``cameras.TRANSPORTS``; or one for each camera.
+        joint_states: how joints come, the values of ``nodes.joint_states.PARAMETERS``.
+        commands: whether anyone says what is commanded; else the measured joints count for it.
+    """
+
+    bounds: Mapping[str, Bounds] = field(default_factory=default_bounds)
+    tracking_rad: float = TRACKING_RAD
+    frozen_timeout_s: float = FROZEN_TIMEOUT_S
+    frozen_motion_rad: float = FROZEN_MOTION_RAD
+    transport: str | Mapping[str, str] = "raw"
+    joint_states: Mapping[str, Any] = field(default_factory=urdf_names)
+    commands: bool = True
+
+    def transport_of(self, camera: str) -> str:
+        """Return how the images of ``camera`` come."""
+        return self.transport if isinstance(self.transport, str) else self.transport[camera]

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dacite
+import numpy as np
 import torch
 from torch import Tensor
 
+from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.flow.baselines import (
     Autoregressive,
     AutoregressiveConfig,
@@ -19,11 +27,53 @@ from dfm_vla_ros.flow.decoding import Decoder
 from dfm_vla_ros.flow.losses import head_log_rates
 from dfm_vla_ros.flow.paths import MixturePath, Path
 from dfm_vla_ros.flow.solvers import Solver
-from dfm_vla_ros.flow.types import Prediction
-from dfm_vla_ros.model.caching import ChunkCache
+from dfm_vla_ros.flow.types import Prediction, TraceStep
+from dfm_vla_ros.model.caching import Caching, ChunkCache
 from dfm_vla_ros.model.engine import Engine
-from dfm_vla_ros.model.folder import DecoderConfig
-from dfm_vla_ros.model.weights import CheckpointError
+from dfm_vla_ros.model.folder import CheckpointError, DecoderConfig
+from dfm_vla_ros.model.unified_weights import Precision
+from dfm_vla_ros.policy.types import Guidance, Trace
+
+
+class DecodingError(DfmVlaError):
+    """The text is none that this version wrote."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What beside checkpoint, observation, seed and guidance decides the tokens.
+
+    Attributes:
+        decoder: steps and choices.
+        caching: what evaluations keep.
+        precision: of a unified checkpoint's language model; None: as in the file.
+    """
+
+    decoder: DecoderConfig
+    caching: Caching
+    precision: Precision | None = None
+
+
+def described(decoder: DecoderConfig, caching: Caching, precision: Precision | None) -> str:
+    """Return the settings as JSON."""
+    return json.dumps(asdict(Decoding(decoder, caching, precision)), sort_keys=True)
+
+
+def parse(text: str) -> Decoding:
+    """Return the settings that `described` wrote.
+
+    Raises:
+        DecodingError: it is no such text, or of a version with other settings.
+    """
+    try:
+        content: Any = json.loads(text)
+        return dacite.from_dict(Decoding, content, dacite.Config(strict=True))
+    except (ValueError, TypeError, AttributeError, dacite.DaciteError, DfmVlaError) as error:
+        raise DecodingError(
+            f"decoding {text[:80]!r} is not understood ({error}); replay it with the version "
+            "that recorded it"
+        ) from error
+
 
 SHARPNESS = 1e3
 """Any positive number: the nearest token is the likeliest whatever it is."""
@@ -89,3 +139,24 @@ def nearest_logits(values: Tensor, vocabulary: int) -> Tensor:
     """Return logits (B, N, K) whose argmax is the token nearest to ``values`` (B, N) in -1..1."""
     grid = torch.linspace(-1, 1, vocabulary, device=values.device)
     return -SHARPNESS * (values.unsqueeze(-1) - grid).square()
+
+
+def as_trace(steps: Sequence[TraceStep], guidance: Guidance | None) -> Trace:
+    """Return the record of a batch of one; waits for the device once a field, not once a step."""
+
+    def stacked(name: str) -> np.ndarray:
+        return torch.cat([getattr(step, name) for step in steps]).cpu().numpy()
+
+    tokens = stacked("tokens")
+    committed = np.zeros(tokens.shape[1], dtype=bool)
+    if guidance is not None:
+        committed = guidance.committed.reshape(-1).copy()
+    return Trace(
+        kinds=tuple(step.kind for step in steps),
+        times=np.array([step.t for step in steps]),
+        tokens=tokens,
+        targets=stacked("target"),
+        jumped=stacked("jumped"),
+        confidence=stacked("confidence").astype(np.float32),
+        committed=committed,
+    )

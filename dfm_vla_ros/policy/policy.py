@@ -16,15 +16,11 @@ from dfm_vla_ros.model.caching import Caching
 from dfm_vla_ros.model.engine import Engine
 from dfm_vla_ros.model.folder import DecoderConfig, folder_hash
 from dfm_vla_ros.model.loading import AnyCheckpoint, load_checkpoint
-from dfm_vla_ros.model.observation import ObservationError, square
 from dfm_vla_ros.model.unified_weights import Precision
-from dfm_vla_ros.policy.decoding import NetworkDenoiser, make_decoder
-from dfm_vla_ros.policy.settings import described
-from dfm_vla_ros.policy.tracing import as_trace
+from dfm_vla_ros.model.vision import ObservationError
+from dfm_vla_ros.policy.decoding import NetworkDenoiser, as_trace, described, make_decoder, parse
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.tokens.codec import ActionCodec
-
-__all__ = ["ObservationError", "Policy", "square"]
 
 
 class Policy:
@@ -249,3 +245,23 @@ class Policy:
 
     def _row(self, tokens: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(tokens)[None].to(self._device)
+
+
+def load_like(folder: Path | str, decoding: str, device: str = "cpu", threads: int = 1) -> Policy:
+    """Return the policy in ``folder`` with the settings of ``Policy.decoding``.
+
+    Args:
+        folder: a checkpoint, the same or another.
+        decoding: of the policy that is repeated.
+        device: "cpu" or "cuda".
+        threads: CPU threads of torch.
+
+    Raises:
+        DecodingError: the settings are not understood.
+        CheckpointError, TokenizerError: the folder is incomplete or not of one piece.
+    """
+    settings = parse(decoding)
+    torch.set_num_threads(threads)
+    checkpoint = load_checkpoint(folder, device, settings.precision)
+    digest = folder_hash(Path(folder))
+    return Policy(checkpoint, digest, settings.decoder, device, settings.caching)

@@ -98,3 +98,10 @@ class Chunk:
     evaluations: int
     committed_steps: int = 0
     trace: Trace | None = None
+
+
+MODES: tuple[str, ...] = ("rtc", "blend", "latest", "synchronous")
+"""Names of ``robot.chunks.JoinMode``, in lower case."""
+MODE = "rtc"
+WARM_START = 0.0
+"""Time t0 that the running chunk is re-noised to; 0: the free steps start as noise."""

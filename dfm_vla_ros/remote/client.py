@@ -6,9 +6,7 @@ import os
 import time
 from typing import Self, TypeVar
 
-from dfm_vla_ros.remote.addresses import parse_address
-from dfm_vla_ros.remote.connection import LARGEST, Connection
-from dfm_vla_ros.remote.errors import (
+from dfm_vla_ros.errors import (
     ConnectionFailed,
     PeerLost,
     PolicyFailed,
@@ -17,6 +15,8 @@ from dfm_vla_ros.remote.errors import (
     TimedOut,
     VersionMismatch,
 )
+from dfm_vla_ros.remote.addresses import parse_address
+from dfm_vla_ros.remote.codec import LARGEST, Connection
 from dfm_vla_ros.remote.messages import (
     PROTOCOL,
     About,

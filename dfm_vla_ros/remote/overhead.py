@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection as Pipe
 
 import numpy as np
 
+from dfm_vla_ros.errors import ConnectionFailed
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.errors import ConnectionFailed
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 

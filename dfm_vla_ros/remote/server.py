@@ -10,18 +10,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.remote.addresses import DEFAULT_ADDRESS, Address, parse_address, prepared
-from dfm_vla_ros.remote.checks import LONGEST_TEXT
-from dfm_vla_ros.remote.connection import LARGEST, Connection
-from dfm_vla_ros.remote.errors import (
+from dfm_vla_ros.errors import (
+    DfmVlaError,
     PeerLost,
     ProtocolError,
     RemoteError,
     TimedOut,
     VersionMismatch,
 )
+from dfm_vla_ros.remote.addresses import DEFAULT_ADDRESS, Address, parse_address, prepared
+from dfm_vla_ros.remote.codec import LARGEST, Connection
 from dfm_vla_ros.remote.messages import (
+    LONGEST_TEXT,
     PROTOCOL,
     About,
     ActReply,

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dfm_vla_ros.report.cameras import Comparison
 from dfm_vla_ros.report.content import ReplayRun
-from dfm_vla_ros.report.figures import Figures
-from dfm_vla_ros.report.following import Following
+from dfm_vla_ros.report.figures import Comparison, Figures, Following
 
 CLEARLY = 0.7
 """One difference is clearly less than another if it is below this share of it."""

@@ -8,17 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.robot.checks import check_content, check_identity, ordered_positions
-from dfm_vla_ros.robot.chunks import ChunkRefused, JoinMode, Request, Tokenizer, Verdict
-from dfm_vla_ros.robot.clearance import Clearance
-from dfm_vla_ros.robot.freshness import Freshness
-from dfm_vla_ros.robot.joining import joining_time
-from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.robot.chunks import (
+    ChunkRefused,
+    Freshness,
+    JoinMode,
+    Request,
+    Tokenizer,
+    Verdict,
+    check_content,
+    check_identity,
+    ordered_positions,
+)
+from dfm_vla_ros.robot.collision import Clearance
+from dfm_vla_ros.robot.limits import DEFAULT_SETTINGS, JointLimits, PlanSettings
 from dfm_vla_ros.robot.plan import Plan
-from dfm_vla_ros.robot.planner import Planner, Running
-from dfm_vla_ros.robot.progress import Account, Ledger, Progress, StepCount
-from dfm_vla_ros.robot.reference import Reference
-from dfm_vla_ros.robot.settings import DEFAULT_SETTINGS, PlanSettings
+from dfm_vla_ros.robot.planner import Planner, Running, joining_time
+from dfm_vla_ros.robot.progress import Account, Ledger, Progress, Reference, StepCount
 
 __all__ = [
     "Account",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.robot.joints import CAMERAS
-from dfm_vla_ros.sim.textures import TEXTURES
+from dfm_vla_ros.sim.model import TEXTURES
 from dfm_vla_ros.sim.variation import Variation
 
 Array = NDArray[np.float64]

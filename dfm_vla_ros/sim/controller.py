@@ -2,7 +2,7 @@
 
 Branch jazzy, with ``interpolate_from_desired_state: true`` and the other parameters at their
 defaults. Stricter than the original, it refuses duplicate joint names and numbers that are not
-finite or beyond ``LARGEST``. ``nodes/trajectories.py`` also refuses velocities at some points
+finite or beyond ``LARGEST``. ``nodes/messages.py`` also refuses velocities at some points
 only, accelerations and efforts (the original checks sizes and makes accelerations quintics).
 """
 
@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.robot.reference import Reference, Trajectory
-from dfm_vla_ros.sim.errors import TrajectoryRefused
+from dfm_vla_ros.errors import TrajectoryRefused
+from dfm_vla_ros.robot.progress import Reference, Trajectory
 
 Array = NDArray[np.float64]
 

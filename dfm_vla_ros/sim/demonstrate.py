@@ -6,13 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.sim.experts import styled_targets
-from dfm_vla_ros.sim.styles import DEMONSTRATORS, Demonstrator
+from dfm_vla_ros.sim.ik import CONTROL_PERIOD_S
 from dfm_vla_ros.sim.twin import HOME, Twin
-from dfm_vla_ros.sim.waypoints import CONTROL_PERIOD_S
+from dfm_vla_ros.sim.variation import DEMONSTRATORS, Demonstrator
 
 Array = NDArray[np.float64]
 

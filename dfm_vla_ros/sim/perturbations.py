@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.sim.errors import UnknownSetting
+from dfm_vla_ros.errors import UnknownSetting
+from dfm_vla_ros.sim.variation import (
+    DEMONSTRATORS,
+    KINDS,
+    OFF,
+    PHRASINGS,
+    STANDARD,
+    VARIATIONS,
+    variation,
+)
 
 if TYPE_CHECKING:
     from dfm_vla_ros.sim.twin import Twin
+
 
 Point = NDArray[np.float64]
 Images = dict[str, NDArray[np.uint8]]
@@ -119,7 +131,7 @@ class Distractors(Perturbation):
     def begin(self, twin: Twin, rng: np.random.Generator) -> None:
         """Lay them beside the task's objects."""
         # mujoco loads slowly, and commands that never simulate list the presets.
-        from dfm_vla_ros.sim.objects import BLOCK_SIDE_M, VEGETABLE_RADIUS_M, VEGETABLES
+        from dfm_vla_ros.sim.model import BLOCK_SIDE_M, VEGETABLE_RADIUS_M, VEGETABLES
 
         scene = twin.scene
         vegetable_wanted = any(scene.on_table(name) for name in VEGETABLES)
@@ -132,7 +144,7 @@ class Distractors(Perturbation):
 
 def _free_place(twin: Twin, rng: np.random.Generator) -> NDArray[np.float64]:
     """Return a place (2,) on the table away from all objects."""
-    from dfm_vla_ros.sim.objects import OBJECTS
+    from dfm_vla_ros.sim.model import OBJECTS
 
     scene = twin.scene
     # mj_forward has not run since the layout: read where objects were put.
@@ -200,3 +212,94 @@ def make_perturbation(name: str) -> Perturbation:
             f"unknown perturbation {name!r}; there are {', '.join(PERTURBATIONS)}"
         )
     return PERTURBATIONS[name]()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Conditions of the twin's episodes.
+
+    Attributes:
+        variation: name in ``sim.variation.VARIATIONS``.
+        phrasing: which sentences: ``standard``, ``train`` or ``held_out``.
+        perturbation: name in ``sim.perturbations.PERTURBATIONS``.
+        instruction_of: another task, whose sentence is said instead of the scene's; "": none.
+    """
+
+    variation: str = OFF
+    phrasing: str = STANDARD
+    perturbation: str = NONE
+    instruction_of: str = ""
+
+    def __post_init__(self) -> None:
+        """Raise UnknownSetting for a name that is none."""
+        variation(self.variation)
+        make_perturbation(self.perturbation)
+        if self.phrasing not in KINDS:
+            raise UnknownSetting(f"unknown phrasing {self.phrasing!r}; there are {KINDS}")
+        if self.instruction_of and self.instruction_of not in PHRASINGS:
+            raise UnknownSetting(
+                f"unknown task {self.instruction_of!r} in instruction_of; there are "
+                f"{', '.join(PHRASINGS)}"
+            )
+
+
+PLAIN_SETTING = Setting()
+
+
+def add_variation(parser: argparse.ArgumentParser) -> None:
+    """Add ``--variation``."""
+    parser.add_argument(
+        "--variation",
+        choices=tuple(VARIATIONS),
+        default=OFF,
+        help="what differs between episodes beside the plain layouts: more places (layout), "
+        "only those that either arm reaches (middle), also light, colours, textures and cameras "
+        "(wide)",
+    )
+
+
+def add_phrasing(parser: argparse.ArgumentParser, *kinds: str) -> None:
+    """Add ``--phrasing`` with all kinds of sentences, or those named."""
+    parser.add_argument(
+        "--phrasing",
+        choices=kinds or KINDS,
+        default=STANDARD,
+        help="the task's sentence, or one drawn by the seed from those of a kind",
+    )
+
+
+def add_modes(parser: argparse.ArgumentParser) -> None:
+    """Add ``--modes``."""
+    parser.add_argument(
+        "--modes",
+        choices=tuple(DEMONSTRATORS),
+        default="one",
+        help="one way to do a task; several, drawn by the seed (arm, grasp, order, pace); or "
+        "that of a slower demonstrator",
+    )
+
+
+def add_perturbation(parser: argparse.ArgumentParser) -> None:
+    """Add ``--perturb`` and ``--instruction-of``."""
+    parser.add_argument(
+        "--perturb",
+        choices=tuple(PERTURBATIONS),
+        default=NONE,
+        help="what goes wrong in every episode",
+    )
+    parser.add_argument(
+        "--instruction-of",
+        choices=tuple(PHRASINGS),
+        default="",
+        help="say this task's sentence instead, and count what is done",
+    )
+
+
+def setting(options: argparse.Namespace) -> Setting:
+    """Return what the arguments say; those a command lacks are plain."""
+    return Setting(
+        options.variation,
+        options.phrasing,
+        getattr(options, "perturb", NONE),
+        getattr(options, "instruction_of", ""),
+    )

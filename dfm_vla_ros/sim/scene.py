@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
-from dfm_vla_ros.sim.model import build_model
-from dfm_vla_ros.sim.objects import FIXED_OBJECTS, FREE_OBJECTS, POSE_PARTS
+from dfm_vla_ros.sim.model import FIXED_OBJECTS, FREE_OBJECTS, POSE_PARTS, build_model
 
 Array = NDArray[np.float64]
 

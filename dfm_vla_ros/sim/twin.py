@@ -9,19 +9,14 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from dfm_vla_ros.errors import CommandRefused
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.sim.appearance import Appearance
-from dfm_vla_ros.sim.draws import draw
-from dfm_vla_ros.sim.errors import CommandRefused
-from dfm_vla_ros.sim.instructions import sentence
-from dfm_vla_ros.sim.model import HIDDEN_GROUP, TIMESTEP_S
-from dfm_vla_ros.sim.objects import OBJECTS, POSE_NAMES
-from dfm_vla_ros.sim.perturbations import make_perturbation
+from dfm_vla_ros.sim.model import HIDDEN_GROUP, OBJECTS, POSE_NAMES, TIMESTEP_S
+from dfm_vla_ros.sim.perturbations import PLAIN_SETTING, Setting, make_perturbation
 from dfm_vla_ros.sim.scene import Scene
-from dfm_vla_ros.sim.setting import PLAIN_SETTING, Setting
-from dfm_vla_ros.sim.tasks import make_task
-from dfm_vla_ros.sim.tasks.task import Task
-from dfm_vla_ros.sim.variation import variation
+from dfm_vla_ros.sim.tasks import Task, make_task
+from dfm_vla_ros.sim.variation import draw, sentence, variation
 
 Array = NDArray[np.float64]
 

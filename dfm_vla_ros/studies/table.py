@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dfm_vla_ros.evaluation.comparison import Paired, holm, paired_episodes
 from dfm_vla_ros.evaluation.robustness import Outcome
 from dfm_vla_ros.evaluation.runner import EpisodeResult
-from dfm_vla_ros.evaluation.statistics import wilson
+from dfm_vla_ros.evaluation.statistics import Paired, holm, paired_episodes, wilson
 from dfm_vla_ros.studies.timing import Timing
 
 Key = tuple[int, str, int]

@@ -15,7 +15,7 @@ from dfm_vla_ros.model.caching import Caching
 from dfm_vla_ros.model.folder import DecoderConfig, PathConfig
 from dfm_vla_ros.model.loading import load_checkpoint
 from dfm_vla_ros.robot.chunks import JoinMode
-from dfm_vla_ros.sim.setting import Setting
+from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.studies.schema import Row, Study, StudyError
 from dfm_vla_ros.training.config import TrainConfig
 from dfm_vla_ros.training.schema import apply, build, differing, plain

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.tokens.specification import (
+    Fields,
     TokenizerError,
     content_hash,
     naming,
@@ -164,3 +166,160 @@ def check_vocabulary(vocabulary_size: int, control_period_s: float) -> None:
 def digits(values: Array | float) -> Array:
     """Round to six significant digits, so that the file reads well."""
     return np.vectorize(lambda value: float(f"{value:.6g}"), otypes=[np.float64])(values)
+
+
+KEYS = {"joint_names", "absolute", "low", "high", "control_period_s"}
+SMALLEST_SPAN = 0.01
+"""[rad or m]: the span of a joint that never moved in the data is no smaller than this."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """The values of a chunk are targets less the reference; of absolute joints, the targets.
+
+    Attributes:
+        joint_names: the D joints.
+        absolute: (D,) whether a joint's values do not count from the reference (grippers).
+        low: (H, D) least value [rad, m].
+        high: (H, D) largest value.
+        control_period_s: time between steps [s].
+    """
+
+    joint_names: tuple[str, ...]
+    absolute: tuple[bool, ...]
+    low: Array
+    high: Array
+    control_period_s: float
+
+    def __post_init__(self) -> None:
+        """Check shapes and order."""
+        low, high = np.asarray(self.low, np.float64), np.asarray(self.high, np.float64)
+        count = len(self.joint_names)
+        if low.ndim != 2 or not low.size or low.shape[1] != count or high.shape != low.shape:
+            raise TokenizerError(
+                f"low and high have shapes {low.shape} and {high.shape}, expected (horizon, "
+                f"{count})"
+            )
+        if len(self.absolute) != count:
+            raise TokenizerError(f"absolute has {len(self.absolute)} flags, expected {count}")
+        if not (np.isfinite(low).all() and np.isfinite(high).all() and (high > low).all()):
+            raise TokenizerError("every high must be finite and exceed its low: fit again")
+        object.__setattr__(self, "low", low)
+        object.__setattr__(self, "high", high)
+
+    @classmethod
+    def fit(
+        cls,
+        targets: Array,
+        reference: Array,
+        joint_names: tuple[str, ...],
+        absolute: Collection[str],
+        control_period_s: float,
+        quantile: float = 0.0,
+    ) -> Span:
+        """Return the span of ``targets`` (F, H, D) seen from ``reference`` (F, D).
+
+        Args:
+            targets: targets [rad, m].
+            reference: commanded positions at the observations.
+            joint_names: the D joints.
+            absolute: those that do not count from the reference; their span is the same at all
+                steps and holds every target.
+            control_period_s: time between steps [s].
+            quantile: share of the values of a relative joint and step that lie below the span,
+                and above it (0.01: from q01 to q99).
+        """
+        flags = tuple(name in absolute for name in joint_names)
+        check_finite(targets, reference)
+        values = targets - np.where(flags, 0, reference)[:, None]
+        low, high = np.quantile(values, (quantile, 1 - quantile), axis=0)
+        low[:, flags] = values[..., flags].min(axis=(0, 1))
+        high[:, flags] = values[..., flags].max(axis=(0, 1))
+        missing = np.maximum(SMALLEST_SPAN - (high - low), 0) / 2
+        return cls(
+            joint_names, flags, digits(low - missing), digits(high + missing), control_period_s
+        )
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps H."""
+        return int(self.low.shape[0])
+
+    def values(self, targets: Array, reference: Array) -> Array:
+        """Return the values (..., H, D) of ``targets`` (..., H, D).
+
+        Raises:
+            TokenizerError: another shape, or a number that is not finite.
+        """
+        targets = np.asarray(targets, np.float64)
+        if targets.shape[-2:] != self.low.shape:
+            raise TokenizerError(
+                f"targets have shape {targets.shape}, expected (..., {self.horizon}, "
+                f"{len(self.joint_names)})"
+            )
+        check_finite(targets, reference)
+        return targets - self.base(reference)
+
+    def base(self, reference: Array) -> Array:
+        """Return (..., 1, D): what the values count from."""
+        return np.where(self.absolute, 0, reference)[..., None, :]
+
+    def stay(self, reference: Array) -> Array:
+        """Return (..., H, D): the values of a chunk that stays at the reference."""
+        values = np.where(self.absolute, reference, 0.0)[..., None, :]
+        return np.clip(values, self.low, self.high)
+
+    def clipped(self, values: Array, slack: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Return values within the span, and which (..., H, D) were out by more than ``slack``."""
+        slack = slack + 1e-9  # rounding
+        outside = (values < self.low - slack) | (values > self.high + slack)
+        return np.clip(values, self.low, self.high), outside
+
+    def content(self) -> dict[str, Any]:
+        """Return what a file says of the span."""
+        return {
+            "joint_names": list(self.joint_names),
+            "absolute": list(self.absolute),
+            "low": self.low.tolist(),
+            "high": self.high.tolist(),
+            "control_period_s": self.control_period_s,
+        }
+
+    @classmethod
+    def read(cls, fields: Fields) -> Span:
+        """Return the span that a file's ``fields`` describe."""
+        return cls(
+            fields.names("joint_names"),
+            fields.items("absolute", bool, "true or false"),
+            fields.array("low", 2),
+            fields.array("high", 2),
+            fields.number("control_period_s"),
+        )
+
+
+class SpanCodec(ActionCodec):
+    """An action tokenizer whose joints, steps and range are those of a ``span``."""
+
+    span: Span
+
+    @property
+    def joint_names(self) -> tuple[str, ...]:
+        """The D joints."""
+        return self.span.joint_names
+
+    @property
+    def control_period_s(self) -> float:
+        """Time between steps [s]."""
+        return self.span.control_period_s
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps H."""
+        return self.span.horizon
+
+
+def check_finite(targets: Array, reference: Array) -> None:
+    """Raise TokenizerError if a number is not finite."""
+    for name, values in (("targets", targets), ("reference", reference)):
+        if not np.isfinite(values).all():
+            raise TokenizerError(f"the {name} are not all finite: check the joint states")

@@ -11,13 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.tokens.codec import (
+    KEYS,
     Array,
     DecodeReport,
+    Span,
+    SpanCodec,
     Tokens,
     check_vocabulary,
     digits,
 )
-from dfm_vla_ros.tokens.span import KEYS, Span, SpanCodec
 from dfm_vla_ros.tokens.specification import Fields, TokenizerError
 
 KIND = "dct"

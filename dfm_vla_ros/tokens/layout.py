@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.codec import ActionCodec
-from dfm_vla_ros.tokens.ids import IdRange, Ids, ImageSlot
-from dfm_vla_ros.tokens.layout_checks import FRAMING, IMAGE, check_ids, check_order
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
+from dfm_vla_ros.tokens.ids import FRAMING, IMAGE, IdRange, Ids, ImageSlot, check_ids, check_order
 from dfm_vla_ros.tokens.specification import (
     Fields,
     TokenizerError,
@@ -23,7 +22,7 @@ from dfm_vla_ros.tokens.specification import (
     read_specification,
     write_specification,
 )
-from dfm_vla_ros.tokens.text_files import TextEncoder
+from dfm_vla_ros.tokens.text import TextEncoder
 
 FILE = Path("tokenizer") / "layout.json"
 KIND = "layout"

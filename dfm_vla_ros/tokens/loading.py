@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dfm_vla_ros.tokens.action import ActionTokenizer
+from dfm_vla_ros.tokens.action import ActionTokenizer, MaatTokenizer
 from dfm_vla_ros.tokens.codec import FILE, ActionCodec
 from dfm_vla_ros.tokens.dct import DctTokenizer
 from dfm_vla_ros.tokens.fast import FastTokenizer
-from dfm_vla_ros.tokens.maat import MaatTokenizer
 from dfm_vla_ros.tokens.specification import TokenizerError, read_json
 
 ACTION_KINDS: dict[str, type[ActionCodec]] = {

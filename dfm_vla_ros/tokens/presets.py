@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from dfm_vla_ros.tokens.ids import IdRange, ImageSlot
+from dfm_vla_ros.tokens.ids import IMAGE, IdRange, ImageSlot
 from dfm_vla_ros.tokens.layout import Layout
-from dfm_vla_ros.tokens.layout_checks import IMAGE
 
 # Third view 200 x 200 px, wrists 80 x 80 px, 8 px a code (UniVLA's CALVIN set-up).
 UNIVLA_IMAGES = (

@@ -143,3 +143,9 @@ class Fields:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def next_targets(targets: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:
+    """Return (T, H, D): ``targets[t + k]``, k = 1..H; past the end the last one repeats."""
+    steps = np.arange(len(targets))[:, None] + np.arange(1, horizon + 1)
+    return targets[np.minimum(steps, len(targets) - 1)]

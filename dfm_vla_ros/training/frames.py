@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.tokens.chunks import next_targets
+from dfm_vla_ros.data.format import Episode
+from dfm_vla_ros.tokens.specification import next_targets
 from dfm_vla_ros.training.schema import ConfigError
 
 

@@ -12,10 +12,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dfm_vla_ros.data.episodes import Episode
+from dfm_vla_ros.data.format import Episode
 from dfm_vla_ros.data.token_cache import TokenCache
-from dfm_vla_ros.model.fsq import FsqTokenizer
-from dfm_vla_ros.model.observation import square
+from dfm_vla_ros.model.vision import FsqTokenizer, square
 from dfm_vla_ros.training.augmentation import changed, version_name
 from dfm_vla_ros.training.config import AugmentationConfig, TrainConfig
 from dfm_vla_ros.training.frames import Source

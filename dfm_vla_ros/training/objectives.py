@@ -18,7 +18,7 @@ from dfm_vla_ros.flow.losses import head_log_rates, head_rate_loss
 from dfm_vla_ros.flow.paths import MixturePath, Path
 from dfm_vla_ros.model.folder import Method, PathConfig
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.draws import Draws
+from dfm_vla_ros.training.trainable import Draws
 
 LATEST = 0.999
 """No time is later: at t = 1 nothing is left to learn and rates are infinite."""

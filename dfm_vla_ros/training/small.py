@@ -15,13 +15,11 @@ from torch import Tensor, nn
 
 from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.model.refiner import Prefix
+from dfm_vla_ros.training.augmentation import JointShift, PoseShift
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.draws import Draws
 from dfm_vla_ros.training.frames import Frames, split
-from dfm_vla_ros.training.joint_shift import JointShift
 from dfm_vla_ros.training.objectives import make_objective
-from dfm_vla_ros.training.pose_shift import PoseShift
-from dfm_vla_ros.training.trainable import Batch
+from dfm_vla_ros.training.trainable import Batch, Draws
 
 HELD_BATCH = 256
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from dfm_vla_ros.model.checkpoint import Checkpoint
-from dfm_vla_ros.model.fsq import FsqTokenizer
+from dfm_vla_ros.model.vision import FsqTokenizer
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.training.config import NetworkConfig, TrainConfig
 from dfm_vla_ros.training.frames import Frames

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import trange
 
-from dfm_vla_ros.model.fsq import FsqTokenizer, ImageTokenizerError
+from dfm_vla_ros.data.dataset import open_datasets
+from dfm_vla_ros.data.format import DatasetError, Episode
+from dfm_vla_ros.model.vision import FsqTokenizer, ImageTokenizerError
 from dfm_vla_ros.training.config import VisionConfig
+from dfm_vla_ros.training.frames import Source, sample_images
 
 
 def fit_image_tokenizer(images: Tensor, steps: int, seed: int) -> FsqTokenizer:
@@ -87,3 +91,176 @@ def _levelled(frames: Tensor) -> Tensor:
     """Return ``frames`` (M, S, S, 3) as int32 less each one's median colour."""
     colours = frames.flatten(1, 2).median(dim=1).values
     return frames.int() - colours[:, None, None].int()
+
+
+HELD_OUT = 5
+"""Every so many-th episode of a task is measured, the others are trained on."""
+CHANGING = 25
+"""A pixel counts as changing from this deviation [of 255] from the camera's median image."""
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Quality:
+    """One camera, or all of them together.
+
+    Attributes:
+        camera: its name, or "all".
+        images: how many were measured.
+        tokens: of an image.
+        vocabulary_size: codes there are.
+        psnr_db: -10 log10 of the mean squared error of RGB in [0, 1], over all images.
+        worst_psnr_db: of the worst image.
+        changing_psnr_db: over the changing pixels alone; None if there are none.
+        changing: share of the changing pixels.
+        used: share of the codes that occur.
+        perplexity: exp of the entropy of the codes, the number of codes that are used evenly.
+    """
+
+    camera: str
+    images: int
+    tokens: int
+    vocabulary_size: int
+    psnr_db: float
+    worst_psnr_db: float
+    changing_psnr_db: float | None
+    changing: float
+    used: float
+    perplexity: float
+
+
+@dataclass
+class _Sums:
+    """Of a view: per-image error (M,), errors and count of changing pixels, counts of codes."""
+
+    error: Tensor
+    changing_error: float
+    changing: float
+    codes: Tensor
+
+
+def measure_images(
+    tokenizer: FsqTokenizer, images: Tensor, cameras: Sequence[str]
+) -> list[Quality]:
+    """Return a row for each camera and one for all.
+
+    Args:
+        tokenizer: whose tokens the images are rebuilt from.
+        images: (V, M, S, S, 3) uint8 RGB of the V ``cameras``, of different scenes.
+        cameras: names of the views.
+
+    Raises:
+        ImageTokenizerError: the images have another size than the tokenizer's.
+    """
+    parts = [_sums(tokenizer, view) for view in images]
+    rows = [_row(tokenizer, name, [part]) for name, part in zip(cameras, parts, strict=True)]
+    return [*rows, _row(tokenizer, "all", parts)]
+
+
+def _sums(tokenizer: FsqTokenizer, view: Tensor) -> _Sums:
+    counts = torch.zeros(tokenizer.config.vocabulary_size, dtype=torch.long)
+    errors, changing_error, changing = [], 0.0, 0.0
+    for batch, deviation in zip(view.split(BATCH), deviations(view, BATCH), strict=True):
+        codes = tokenizer.encode(batch)
+        counts += codes.flatten().bincount(minlength=len(counts))
+        error = (tokenizer.decode(codes) - batch / 255).square().mean(-1)
+        mask = deviation > CHANGING
+        errors.append(error.mean((1, 2)))
+        changing_error += float(error[mask].double().sum())
+        changing += float(mask.sum())
+    return _Sums(torch.cat(errors).double(), changing_error, changing, counts)
+
+
+def _row(tokenizer: FsqTokenizer, camera: str, parts: Sequence[_Sums]) -> Quality:
+    config = tokenizer.config
+    error = torch.cat([part.error for part in parts])
+    counts = sum(part.codes for part in parts)
+    changing = sum(part.changing for part in parts)
+    changing_error = sum(part.changing_error for part in parts)
+    return Quality(
+        camera,
+        len(error),
+        config.grid**2,
+        config.vocabulary_size,
+        psnr_db(float(error.mean())),
+        psnr_db(float(error.max())),
+        psnr_db(changing_error / changing) if changing else None,
+        changing / (len(error) * config.image_size**2),
+        float((counts > 0).double().mean()),
+        perplexity(counts),
+    )
+
+
+def psnr_db(mean_squared_error: float) -> float:
+    """Return -10 log10 of the error of values in [0, 1] [dB], at most 100."""
+    return float(-10 * torch.tensor(max(mean_squared_error, 1e-10)).log10())
+
+
+def perplexity(counts: Tensor) -> float:
+    """Return exp(-sum p ln p) of the distribution that ``counts`` (K,) make."""
+    shares = counts.double() / counts.sum()
+    return float(torch.special.entr(shares).sum().exp())
+
+
+def find_sources(data: Path, episodes: int) -> dict[str, list[Source]]:
+    """Return task -> its first ``episodes`` (0: all), by key.
+
+    Args:
+        data: a data set, or a folder that holds data sets.
+        episodes: of each task and data set.
+
+    Raises:
+        DatasetError: there is no data set, or no episode in it.
+    """
+    tasks: dict[str, list[Source]] = {}
+    for dataset in open_datasets([data]):
+        for task in dataset.tasks:
+            chosen = [i for i, row in enumerate(dataset.rows) if row.task == task]
+            sources = [Source(dataset, i) for i in chosen[: episodes or None]]
+            tasks.setdefault(task, []).extend(sources)
+    if not tasks:
+        raise DatasetError(f"no episode in {data}; make some with dfm-vla collect")
+    return tasks
+
+
+def split_sources(tasks: dict[str, list[Source]]) -> tuple[list[Source], dict[str, list[Source]]]:
+    """Return what to train on and every ``HELD_OUT``-th of each task, to measure on.
+
+    Raises:
+        DatasetError: a task has fewer than ``HELD_OUT``.
+    """
+    for task, sources in tasks.items():
+        if len(sources) < HELD_OUT:
+            raise DatasetError(
+                f"{task} has {len(sources)} episodes: give at least {HELD_OUT}, every "
+                f"{HELD_OUT}th is held out"
+            )
+    held = {task: sources[HELD_OUT - 1 :: HELD_OUT] for task, sources in tasks.items()}
+    rest = [s for sources in tasks.values() for i, s in enumerate(sources, 1) if i % HELD_OUT]
+    return rest, held
+
+
+def load_images(
+    sources: Sequence[Source], cameras: Sequence[str], per_episode: int, seed: int
+) -> Tensor:
+    """Return ``per_episode`` random images of each camera and episode, (V, M, S, S, 3) uint8.
+
+    Raises:
+        DatasetError: an episode is damaged, lacks a camera, or has images of another size.
+    """
+    return sample_images(_checked(sources, cameras), cameras, per_episode, seed)
+
+
+def _checked(sources: Sequence[Source], cameras: Sequence[str]) -> Iterator[Episode]:
+    first = None
+    for source in sources:
+        episode = source.dataset.episode(source.index, cameras)
+        for camera in cameras:
+            shape = episode.images[camera].shape[1:]
+            first = first or shape
+            if shape != first or shape[0] != shape[1]:
+                raise DatasetError(
+                    f"{source.dataset.folder}: {camera} has images {shape}, expected square ones, "
+                    f"all of one size ({first[0]} px)"
+                )
+        yield episode

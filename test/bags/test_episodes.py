@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.bags.cut import Cut, EpisodeSettings
 from dfm_vla_ros.bags.episodes import BagEpisodes
-from dfm_vla_ros.bags.faults import BagError
 from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.splitting import Cut, EpisodeSettings
+from dfm_vla_ros.bags.storage import make, typestore
 from dfm_vla_ros.bags.synthetic import (
     LAG_S,
     START_NS,
@@ -24,8 +24,8 @@ from dfm_vla_ros.bags.synthetic import (
     write_messages,
 )
 from dfm_vla_ros.bags.topics import TopicChoice, find_topics
-from dfm_vla_ros.bags.types import make, typestore
-from dfm_vla_ros.observing.settings import ObserverSettings
+from dfm_vla_ros.errors import BagError
+from dfm_vla_ros.observing.sources import ObserverSettings
 from dfm_vla_ros.robot.joints import CAMERAS
 
 RUN = Run(seconds=8.0, episode_s=8.0, side_px=16)

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
 
-from dfm_vla_ros.bags.faults import BagError
 from dfm_vla_ros.bags.reading import Bag, Message
+from dfm_vla_ros.bags.storage import make, typestore
 from dfm_vla_ros.bags.synthetic import Recorded, Run, write_messages
-from dfm_vla_ros.bags.types import make, typestore
 from dfm_vla_ros.bags.writing import BagWriter
+from dfm_vla_ros.errors import BagError
 
 RUN = Run(seconds=3.0, episode_s=3.0, side_px=48)
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3

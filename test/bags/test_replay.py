@@ -11,12 +11,10 @@ from small import small_checkpoint
 
 from dfm_vla_ros.bags import replay_rerun
 from dfm_vla_ros.bags.reading import Bag, BagError
-from dfm_vla_ros.bags.replay import deal
+from dfm_vla_ros.bags.replay import deal, read_images
 from dfm_vla_ros.bags.replay_breaking import UnknownFault, broken_copy
-from dfm_vla_ros.bags.replay_images import read_images
-from dfm_vla_ros.bags.replay_records import read_recording, relative_topics
+from dfm_vla_ros.bags.replay_records import JointSeries, Rates, read_recording, relative_topics
 from dfm_vla_ros.bags.replay_rerun import NoRerun
-from dfm_vla_ros.bags.replay_series import JointSeries, Rates
 from dfm_vla_ros.bags.replay_session import WANTED, Request, replay_bag
 from dfm_vla_ros.bags.synthetic import Run, write_messages
 from dfm_vla_ros.robot.joints import JOINT_NAMES

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from dfm_vla_ros.benchmarks.progress import Progress, hours
 from dfm_vla_ros.benchmarks.results import (
     EPISODES,
     Book,
     Episode,
+    Progress,
     ResultsError,
     average,
+    hours,
     markdown,
     rows,
     write_result,

@@ -12,8 +12,8 @@ import pytest
 from served import ABOUT, Counting
 from small import small_checkpoint
 
-from dfm_vla_ros.benchmarks.errors import BenchmarkError
 from dfm_vla_ros.benchmarks.served import about, policies
+from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.remote.server import PolicyServer
 
 

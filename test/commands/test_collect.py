@@ -15,14 +15,13 @@ import pytest
 from dfm_vla_ros.cli import main
 from dfm_vla_ros.commands.collect import SPOOL, collect
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.format import DatasetError
+from dfm_vla_ros.data.format import DatasetError, Episode
 from dfm_vla_ros.data.spool import save_episode
 from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.sim.demonstrate import demonstrate, demonstration_spec
-from dfm_vla_ros.sim.setting import Setting
-from dfm_vla_ros.sim.styles import demonstrator
+from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.sim.twin import Twin
+from dfm_vla_ros.sim.variation import demonstrator
 
 NOISE_RAD = 0.012
 

@@ -115,7 +115,7 @@ def check_sheet(path: Path) -> None:
 def check_bag(path: Path) -> None:
     from rosbags.highlevel import AnyReader
 
-    from dfm_vla_ros.bags.types import TOPICS, typestore
+    from dfm_vla_ros.bags.storage import TOPICS, typestore
 
     assert [file.suffix for file in sorted(path.iterdir())] == [".mcap", ".yaml"]
     with AnyReader([path], default_typestore=typestore()) as reader:
@@ -181,7 +181,7 @@ def test_that_a_signal_ends_every_process(
 def test_that_a_bag_can_be_read_after_an_interrupt(checkpoint: Path, tmp_path: Path) -> None:
     from rosbags.highlevel import AnyReader
 
-    from dfm_vla_ros.bags.types import typestore
+    from dfm_vla_ros.bags.storage import typestore
 
     demo = start_demo(checkpoint, tmp_path)
     wait_ready(demo)

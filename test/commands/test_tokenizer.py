@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.cli import main
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.tokens import load_action_tokenizer
 from dfm_vla_ros.tokens.action import ActionTokenizer
+from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.ids import ImageSlot
 from dfm_vla_ros.tokens.presets import small_layout
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 
 TASKS = ("pot_lift", "place_veg")

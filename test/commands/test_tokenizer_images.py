@@ -12,17 +12,16 @@ import torch
 from small import small_checkpoint
 
 from dfm_vla_ros.cli import main
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.model.checkpoint import Checkpoint
-from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
-from dfm_vla_ros.model.image_tokenizer import load_image_tokenizer, save_image_tokenizer
-from dfm_vla_ros.model.weights import CheckpointError
+from dfm_vla_ros.model.folder import CheckpointError
+from dfm_vla_ros.model.loading import load_image_tokenizer, save_image_tokenizer
+from dfm_vla_ros.model.vision import FsqConfig, FsqTokenizer
 from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.training.config import NetworkConfig, TrainConfig, VisionConfig
 from dfm_vla_ros.training.preparing import prepare
-from dfm_vla_ros.training.vision_quality import measure_images, perplexity, psnr_db
+from dfm_vla_ros.training.vision import measure_images, perplexity, psnr_db
 
 TASKS = ("pot_lift", "place_veg")
 FRAMES = 6

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from made_up import make_episode
 
-from dfm_vla_ros.data.episodes import EpisodeError
+from dfm_vla_ros.data.format import EpisodeError
 
 
 def test_that_parts_of_different_length_are_refused() -> None:

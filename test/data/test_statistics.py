@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.data.statistics import QUANTILES, merge, of_images, of_numbers
+from dfm_vla_ros.data.index import QUANTILES, merge, of_images, of_numbers
 
 
 def test_that_images_are_counted_by_colour_as_numpy_would() -> None:

@@ -19,8 +19,7 @@ import pytest
 from made_up import CAMERAS, POSES, assert_equal, key, make_episode, write_set
 
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.format import DatasetError, DatasetSpec
+from dfm_vla_ros.data.format import DatasetError, DatasetSpec, Episode
 from dfm_vla_ros.data.writer import DatasetWriter
 
 LEROBOT = Path(__file__).parent / "lerobot"

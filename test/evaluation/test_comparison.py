@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from dfm_vla_ros.cli import main
-from dfm_vla_ros.evaluation.comparison import ComparisonError, Paired, holm, paired
+from dfm_vla_ros.evaluation.statistics import ComparisonError, Paired, holm, paired
 
 COUNTS = st.integers(0, 60)
 

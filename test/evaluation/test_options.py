@@ -6,10 +6,9 @@ import pytest
 
 from dfm_vla_ros.cli import build_parser
 from dfm_vla_ros.evaluation.options import loop_config
-from dfm_vla_ros.policy.defaults import MODE, MODES
+from dfm_vla_ros.policy.types import MODE, MODES
 from dfm_vla_ros.robot.chunks import JoinMode
-from dfm_vla_ros.sim.options import setting
-from dfm_vla_ros.sim.setting import PLAIN_SETTING, Setting
+from dfm_vla_ros.sim.perturbations import PLAIN_SETTING, Setting, setting
 
 
 def test_that_every_mode_has_a_name() -> None:

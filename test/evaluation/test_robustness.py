@@ -11,9 +11,8 @@ from small import small_checkpoint
 
 from dfm_vla_ros.cli import main
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.evaluation.conditions import CLEAN, conditions
 from dfm_vla_ros.evaluation.motion import MotionRecord
-from dfm_vla_ros.evaluation.robustness import EPISODES, EpisodeBook, table
+from dfm_vla_ros.evaluation.robustness import CLEAN, EPISODES, EpisodeBook, conditions, table
 from dfm_vla_ros.evaluation.runner import SUCCESS, TIMEOUT, EpisodeResult
 from dfm_vla_ros.sim.perturbations import PERTURBATIONS
 from dfm_vla_ros.sim.tasks import TASKS

@@ -11,11 +11,11 @@ import pytest
 from dfm_vla_ros.evaluation.runner import OTHER, SUCCESS, TIMEOUT, Loop, LoopConfig
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.robot.chunks import JoinMode
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
 from dfm_vla_ros.sim.experts import expert_targets
-from dfm_vla_ros.sim.setting import Setting
+from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.sim.twin import Twin
 from dfm_vla_ros.tokens.action import ActionTokenizer
 

@@ -13,8 +13,8 @@ from dfm_vla_ros.cli import main
 from dfm_vla_ros.evaluation.motion import MotionRecord
 from dfm_vla_ros.evaluation.seams import CASES, LATENCY_S, Case, smooth, worst
 from dfm_vla_ros.robot.chunks import JoinMode
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
 from dfm_vla_ros.sim.twin import HOME
 from dfm_vla_ros.tokens.action import ActionTokenizer

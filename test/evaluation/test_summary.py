@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dfm_vla_ros.evaluation.runner import OTHER, SUCCESS, TIMEOUT, EpisodeResult
-from dfm_vla_ros.evaluation.summary import line, summarise
+from dfm_vla_ros.evaluation.runner import OTHER, SUCCESS, TIMEOUT, EpisodeResult, line, summarise
 
 
 def episode(seed: int, ended: str, seconds: float, **others: object) -> EpisodeResult:

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dfm_vla_ros.flow import FlowError
-from dfm_vla_ros.flow.choice import choose, confidence, lookup, sharpen
+from dfm_vla_ros.flow.sampling import choose, confidence, lookup, sharpen
 
 
 def test_that_the_median_minimises_the_expected_distance_in_tokens() -> None:

@@ -13,7 +13,7 @@ from dfm_vla_ros.flow import (
     distances,
     per_position,
 )
-from dfm_vla_ros.flow.positions import PerPosition
+from dfm_vla_ros.flow.distances import PerPosition
 
 TOKENS = torch.tensor([[0, 3, 1], [2, 2, 0]])
 

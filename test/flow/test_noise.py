@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dfm_vla_ros.flow import FlowError
-from dfm_vla_ros.flow.noise import BLOCK, Generators, Noise
+from dfm_vla_ros.flow.sampling import BLOCK, Generators, Noise
 
 CPU = torch.device("cpu")
 

@@ -19,8 +19,8 @@ from dfm_vla_ros.flow import (
     PolynomialSchedule,
     per_position,
 )
-from dfm_vla_ros.flow.noise import Draw
 from dfm_vla_ros.flow.paths import MaskedPath
+from dfm_vla_ros.flow.sampling import Draw
 
 K = 6
 PATHS = {

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from dfm_vla_ros.errors import FlowError
 from dfm_vla_ros.flow import (
     Denoiser,
     MetricPath,
@@ -17,8 +18,7 @@ from dfm_vla_ros.flow import (
     decoding,
     per_position,
 )
-from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.flow.noise import Draw, Noise
+from dfm_vla_ros.flow.sampling import Draw, Noise
 
 K, N = 16, 6
 METRIC = MetricPath(OrderedDistance(torch.linspace(0.0, 1.0, K), scale=8.0))

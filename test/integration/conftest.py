@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from probe import Graph
 
-from dfm_vla_ros.nodes.domain import own_domain
+from dfm_vla_ros.nodes.qos import own_domain
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,11 +12,11 @@ from dfm_vla_ros.msg import ActionChunk, ExecutorStatus
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from dfm_vla_ros.graph.client import GraphClient
+from dfm_vla_ros.graph.processes import Children
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.client import GraphClient
-from dfm_vla_ros.nodes.domain import own_domain
-from dfm_vla_ros.nodes.processes import Children
-from dfm_vla_ros.nodes.trajectories import doubles
+from dfm_vla_ros.nodes.messages import doubles
+from dfm_vla_ros.nodes.qos import own_domain
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
 from dfm_vla_ros.tokens.action import ActionTokenizer
 

@@ -16,9 +16,9 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from small import INSTRUCTION
 
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.images import fill
-from dfm_vla_ros.nodes.stamps import nanoseconds
-from dfm_vla_ros.nodes.trajectories import doubles
+from dfm_vla_ros.nodes.clock import nanoseconds
+from dfm_vla_ros.nodes.inputs import fill
+from dfm_vla_ros.nodes.messages import doubles
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
 
 Result = ExecuteInstruction.Result

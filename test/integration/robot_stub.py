@@ -17,8 +17,8 @@ from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.stamps import from_nanoseconds, nanoseconds
-from dfm_vla_ros.nodes.trajectories import doubles
+from dfm_vla_ros.nodes.clock import from_nanoseconds, nanoseconds
+from dfm_vla_ros.nodes.messages import doubles
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 
 ZERO, STEP = 32, 4

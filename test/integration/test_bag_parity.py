@@ -16,16 +16,16 @@ from rclpy.signals import SignalHandlerOptions
 from dfm_vla_ros.bags.conversion import Converter
 from dfm_vla_ros.bags.observations import CLOCK, Playback
 from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.storage import TOPICS, typestore
 from dfm_vla_ros.bags.synthetic import Run, write_messages
 from dfm_vla_ros.bags.topics import TopicChoice, find_topics
-from dfm_vla_ros.bags.types import TOPICS, typestore
 from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.nodes import qos
+from dfm_vla_ros.nodes.clock import TimeBase
+from dfm_vla_ros.nodes.inputs import Watch, message_type
 from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
-from dfm_vla_ros.nodes.stamps import TimeBase
-from dfm_vla_ros.nodes.watch import Watch, message_type
 from dfm_vla_ros.observing.cameras import TRANSPORTS
-from dfm_vla_ros.observing.settings import ObserverSettings
+from dfm_vla_ros.observing.sources import ObserverSettings
 from dfm_vla_ros.policy.types import Observation
 
 

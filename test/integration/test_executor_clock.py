@@ -16,7 +16,7 @@ from robot_stub import Stub, hold_limit_s, unchanged
 from rosgraph_msgs.msg import Clock
 from trajectory_msgs.msg import JointTrajectory
 
-from dfm_vla_ros.nodes.stamps import from_nanoseconds, nanoseconds
+from dfm_vla_ros.nodes.clock import from_nanoseconds, nanoseconds
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 
 

@@ -29,9 +29,9 @@ from robot_stub import (
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
+from dfm_vla_ros.graph.soak import resident_mb
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.soak import resident_mb
-from dfm_vla_ros.nodes.trajectories import from_message
+from dfm_vla_ros.nodes.messages import from_message
 from dfm_vla_ros.robot.joints import ARM_JOINTS, JOINT_NAMES
 
 MAXIMUM_AGE_S = 0.2

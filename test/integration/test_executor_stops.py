@@ -12,8 +12,8 @@ from probe import HOME, Graph
 from robot_stub import HOLD_S, Stub, hold_limit_s, now_ns
 from trajectory_msgs.msg import JointTrajectory
 
+from dfm_vla_ros.graph.client import GraphClient
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.client import GraphClient
 
 LEFT = "left_arm_controller/joint_trajectory"
 

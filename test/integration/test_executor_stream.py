@@ -17,8 +17,8 @@ from robot_stub import FIRST_JOINTS, Stub, hold_limit_s, now_ns
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Bool
 
-from dfm_vla_ros.nodes.stamps import nanoseconds
-from dfm_vla_ros.nodes.trajectories import doubles
+from dfm_vla_ros.nodes.clock import nanoseconds
+from dfm_vla_ros.nodes.messages import doubles
 from dfm_vla_ros.robot.joints import ARMS
 
 RATE_HZ, SCALE, HEARTBEAT_S = 200.0, 2.0, 1.0

@@ -17,7 +17,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.monitor_markers import PATHS
-from dfm_vla_ros.observing.images import to_rgb
+from dfm_vla_ros.observing.cameras import to_rgb
 
 TRACE = "policy_node/trace"
 
@@ -145,9 +145,8 @@ def test_that_the_monitor_shows_the_plan_of_both_grippers_while_a_goal_runs(
 
 
 def test_that_the_executed_path_ends_where_the_gripper_is(graph: Graph, eye: Eye) -> None:
-    from dfm_vla_ros.robot.description import robot_description
     from dfm_vla_ros.robot.joints import JOINT_NAMES
-    from dfm_vla_ros.robot.kinematics import Kinematics
+    from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
 
     def is_there() -> bool:
         at = dict(zip(graph.measured[-1].name, graph.measured[-1].position, strict=True))

@@ -17,13 +17,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.bags.conversion import Converter
-from dfm_vla_ros.bags.cut import EpisodeSettings
 from dfm_vla_ros.bags.reading import Bag
+from dfm_vla_ros.bags.splitting import EpisodeSettings
+from dfm_vla_ros.bags.storage import LATCHED, typestore
 from dfm_vla_ros.bags.synthetic import Run
-from dfm_vla_ros.bags.types import LATCHED, typestore
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.domain import local
-from dfm_vla_ros.nodes.watch import message_type
+from dfm_vla_ros.nodes.inputs import message_type
+from dfm_vla_ros.nodes.qos import local
 
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 

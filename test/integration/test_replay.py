@@ -17,10 +17,10 @@ from dfm_vla_ros.bags.replay import Job, answers
 from dfm_vla_ros.bags.replay_records import Recording, read_recording, relative_topics, take_chunk
 from dfm_vla_ros.bags.replay_session import WANTED
 from dfm_vla_ros.cli import main
+from dfm_vla_ros.graph.client import GraphClient
+from dfm_vla_ros.graph.processes import Children
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.client import GraphClient
-from dfm_vla_ros.nodes.domain import own_domain
-from dfm_vla_ros.nodes.processes import Children
+from dfm_vla_ros.nodes.qos import own_domain
 
 WARM = 0.5
 

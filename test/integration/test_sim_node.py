@@ -12,11 +12,11 @@ from sensor_msgs.msg import CameraInfo, Image
 from trajectory_msgs.msg import JointTrajectory
 
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.stamps import from_nanoseconds, nanoseconds
-from dfm_vla_ros.nodes.trajectories import to_message
-from dfm_vla_ros.observing.images import to_rgb
+from dfm_vla_ros.nodes.clock import from_nanoseconds, nanoseconds
+from dfm_vla_ros.nodes.messages import to_message
+from dfm_vla_ros.observing.cameras import to_rgb
 from dfm_vla_ros.robot.joints import ARM_JOINTS, CAMERAS, JOINT_NAMES
-from dfm_vla_ros.robot.reference import Trajectory
+from dfm_vla_ros.robot.progress import Trajectory
 
 
 @pytest.fixture(scope="module")

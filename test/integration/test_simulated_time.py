@@ -15,11 +15,11 @@ from probe import Graph
 from rosgraph_msgs.msg import Clock
 from small import INSTRUCTION
 
+from dfm_vla_ros.graph.client import GraphClient
+from dfm_vla_ros.graph.processes import Children
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.client import GraphClient
-from dfm_vla_ros.nodes.domain import own_domain
-from dfm_vla_ros.nodes.processes import Children
-from dfm_vla_ros.nodes.stamps import from_nanoseconds
+from dfm_vla_ros.nodes.clock import from_nanoseconds
+from dfm_vla_ros.nodes.qos import own_domain
 
 Result = ExecuteInstruction.Result
 

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from launched import Launched
 
-from dfm_vla_ros.nodes.domain import own_domain
+from dfm_vla_ros.nodes.qos import own_domain
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.domain import local
+from dfm_vla_ros.nodes.qos import local
 
 PATIENCE_S = 60.0
 ENDED = re.compile(

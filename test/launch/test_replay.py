@@ -14,8 +14,8 @@ pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS installati
 from launched import Launched, Probe
 from small import INSTRUCTION
 
+from dfm_vla_ros.graph.processes import Children
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.processes import Children
 
 pytestmark = pytest.mark.launch
 

@@ -16,8 +16,8 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from small import small_checkpoint
 
-from dfm_vla_ros.nodes.domain import own_domain
-from dfm_vla_ros.nodes.processes import Children
+from dfm_vla_ros.graph.processes import Children
+from dfm_vla_ros.nodes.qos import own_domain
 
 PATIENCE_S = 90.0
 TRAINED = {"policy_node", "executor_node"}

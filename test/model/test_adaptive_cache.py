@@ -10,7 +10,7 @@ from networks import ACTIONS, TOKENS, action_tokens, prefix_ids, small, unified
 
 from dfm_vla_ros.flow.baselines import Masked, MaskedPath
 from dfm_vla_ros.model.caching import Caching, CachingError, ChunkCache
-from dfm_vla_ros.model.incremental import Incremental
+from dfm_vla_ros.model.engine import Incremental
 
 Case = tuple[Incremental, Callable[[Caching], ChunkCache], torch.Tensor]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer, ImageTokenizerError, split_codes
+from dfm_vla_ros.model.vision import FsqConfig, FsqTokenizer, ImageTokenizerError, split_codes
 
 
 def network(**changes: object) -> FsqTokenizer:

@@ -7,8 +7,7 @@ import torch
 from networks import action_tokens, prefix_ids, unified
 from torch import nn
 
-from dfm_vla_ros.model.int8 import Int8Linear, to_int8
-from dfm_vla_ros.model.packing import Packed
+from dfm_vla_ros.model.stack import Int8Linear, Packed, to_int8
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

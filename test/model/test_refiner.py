@@ -6,8 +6,7 @@ import pytest
 import torch
 from small import small_checkpoint
 
-from dfm_vla_ros.model.ordinal import cosine_features
-from dfm_vla_ros.model.refiner import Prefix, Refiner
+from dfm_vla_ros.model.refiner import Prefix, Refiner, cosine_features
 
 
 def setup(

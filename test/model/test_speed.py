@@ -14,7 +14,7 @@ from small import random_observation, small_checkpoint
 from dfm_vla_ros.cli import main
 from dfm_vla_ros.model.caching import Caching
 from dfm_vla_ros.model.engine import Engine
-from dfm_vla_ros.model.speed_models import small, step_bytes
+from dfm_vla_ros.model.speed import small, step_bytes
 
 DECODERS = ["ar", "masked", "masked+cache", "dfm", "dfm+prefix", "dfm+adaptive", "dfm+early_stop"]
 COLUMNS = {

@@ -8,12 +8,11 @@ import pytest
 import torch
 from networks import ACTIONS, PREFIX, TOKENS, VOCABULARY, action_tokens, prefix_ids, unified
 
+from dfm_vla_ros.errors import FlowError
 from dfm_vla_ros.flow import MixturePath
 from dfm_vla_ros.flow.baselines import Autoregressive, AutoregressiveConfig
-from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.model.backbones import BackboneError, UnifiedConfig, make_backbone
 from dfm_vla_ros.model.caching import Caching
-from dfm_vla_ros.model.unified import UnifiedRefiner
+from dfm_vla_ros.model.unified import BackboneError, UnifiedConfig, UnifiedRefiner, make_backbone
 from dfm_vla_ros.model.vision import Emu3ImageTokenizer, Emu3VisionConfig
 
 KINDS = [

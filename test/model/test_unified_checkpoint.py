@@ -14,11 +14,10 @@ from tiny_univla import unified_checkpoint
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.checkpoint import Checkpoint
-from dfm_vla_ros.model.folder import folder_hash
+from dfm_vla_ros.model.folder import CheckpointError, folder_hash
 from dfm_vla_ros.model.loading import load_checkpoint
-from dfm_vla_ros.model.observation import ObservationError
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
-from dfm_vla_ros.model.weights import CheckpointError
+from dfm_vla_ros.model.vision import ObservationError
 
 TOKENS = torch.arange(70)[None] % 64
 

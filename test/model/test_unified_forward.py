@@ -6,7 +6,7 @@ import pytest
 import torch
 from networks import TOKENS, action_tokens, prefix_ids, unified
 
-from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.errors import FlowError
 
 KINDS = [
     ("causal", True, False),

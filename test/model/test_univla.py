@@ -13,10 +13,10 @@ from small import random_observation
 from tiny_univla import action_tokenizer, save_univla, save_vision
 
 from dfm_vla_ros.cli import main
-from dfm_vla_ros.model.backbones import UnifiedConfig
+from dfm_vla_ros.model.folder import CheckpointError
 from dfm_vla_ros.model.loading import load_checkpoint
+from dfm_vla_ros.model.unified import UnifiedConfig
 from dfm_vla_ros.model.univla import backbone_config
-from dfm_vla_ros.model.weights import CheckpointError
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.tokens.fast import FastTokenizer

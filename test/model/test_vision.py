@@ -9,9 +9,8 @@ import pytest
 import torch
 from tiny_univla import random_vqvae, save_vision
 
-from dfm_vla_ros.model.fsq import ImageTokenizerError
 from dfm_vla_ros.model.unified_weights import vision_weights
-from dfm_vla_ros.model.vision import Emu3ImageTokenizer, Emu3VisionConfig
+from dfm_vla_ros.model.vision import Emu3ImageTokenizer, Emu3VisionConfig, ImageTokenizerError
 
 
 def loaded(folder: Path, naming: str) -> Emu3ImageTokenizer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dfm_vla_ros.nodes.demonstration import Demonstration, Settings
+from dfm_vla_ros.graph.demonstration import Demonstration, Settings
 
 
 class Started:

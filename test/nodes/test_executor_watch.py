@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from dfm_vla_ros.msg import ExecutorStatus
 
-from dfm_vla_ros.nodes.executor_watch import ExecutorWatch
-from dfm_vla_ros.nodes.stamps import TimeBase
+from dfm_vla_ros.nodes.clock import TimeBase
+from dfm_vla_ros.nodes.health import ExecutorWatch
 
 
 class Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dfm_vla_ros.nodes.gate import REMEMBERED_GOALS, Gate
+from dfm_vla_ros.nodes.executor_status import REMEMBERED_GOALS, Gate
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
-from dfm_vla_ros.nodes.images import camera_info, fill
-from dfm_vla_ros.observing.images import to_rgb
+from dfm_vla_ros.nodes.inputs import camera_info, fill
+from dfm_vla_ros.observing.cameras import to_rgb
 
 
 def test_that_an_image_survives_the_way_through_a_message() -> None:

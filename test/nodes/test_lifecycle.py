@@ -14,8 +14,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter as Override
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.nodes.lifecycle import Interrupted, ManagedNode
-from dfm_vla_ros.nodes.parameters import Parameter
+from dfm_vla_ros.nodes.lifecycle import Interrupted, ManagedNode, Parameter
 
 LIMIT = Parameter("limit", 1.0, "[m]", (0.0, 2.0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dfm_vla_ros.model.caching import Caching
-from dfm_vla_ros.nodes.parameters import ParameterError
+from dfm_vla_ros.nodes.lifecycle import ParameterError
 from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, loading_options
 
 DEFAULTS = {parameter.name: parameter.default for parameter in PARAMETERS}

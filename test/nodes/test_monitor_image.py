@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.nodes.images import camera_info
+from dfm_vla_ros.nodes.inputs import camera_info
 from dfm_vla_ros.nodes.monitor_image import Camera, annotate, drawings
 from dfm_vla_ros.nodes.monitor_markers import Look, Plan
-from dfm_vla_ros.robot.description import robot_description
-from dfm_vla_ros.robot.kinematics import Kinematics
+from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
 from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
 from dfm_vla_ros.sim.twin import Twin
 

@@ -8,10 +8,9 @@ from builtin_interfaces.msg import Time
 from visualization_msgs.msg import Marker
 
 from dfm_vla_ros.nodes import monitor_markers as m
-from dfm_vla_ros.nodes.monitor_ghost import Ghost
-from dfm_vla_ros.robot.description import robot_description
+from dfm_vla_ros.nodes.monitor_markers import Ghost
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics
+from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
 
 LOOK = m.Look("base_link", lifetime_s=1.25)
 NOW = Time(sec=5)

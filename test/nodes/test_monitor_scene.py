@@ -7,12 +7,11 @@ import pytest
 from builtin_interfaces.msg import Time
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, PolicyStatus, PolicyTrace, TaskStatus
 
+from dfm_vla_ros.nodes.monitor_node import transforms
 from dfm_vla_ros.nodes.monitor_scene import Scene
-from dfm_vla_ros.nodes.monitor_tf import transforms
 from dfm_vla_ros.resources import resource_path
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics
+from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
 from dfm_vla_ros.tokens import ActionCodec, load_action_tokenizer
 
 REFERENCE = [0.2, 1.0, -1.0, 0.1, 0.5, 0.0, 0.02] * 2

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "robot"))
 
 from robots import HOME, LIMITS, tokenizer
 
-from dfm_vla_ros.nodes.motion import REJOIN_S, Motion
+from dfm_vla_ros.nodes.outputs import REJOIN_S, Motion
 from dfm_vla_ros.robot.executor import ChunkRefused, Executor, Request
 
 RATE_HZ = 200.0

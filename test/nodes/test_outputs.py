@@ -12,11 +12,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
+from dfm_vla_ros.nodes.clock import Timeline
 from dfm_vla_ros.nodes.outputs import JointStateStream, held
-from dfm_vla_ros.nodes.timeline import Timeline
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.plan import Plan
-from dfm_vla_ros.robot.reference import Trajectory
+from dfm_vla_ros.robot.progress import Trajectory
 from dfm_vla_ros.robot.spline import clamped
 
 VALUES = {"stream_rate": 200.0, "arm_joint_names": [""], "gripper_scale": 2.0}

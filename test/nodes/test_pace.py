@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dfm_vla_ros.nodes.pace import Pace
+from dfm_vla_ros.nodes.clock import Pace
 
 
 def test_that_a_jittering_timer_runs_one_tick_each_time() -> None:

@@ -11,7 +11,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter as Override
 
 from dfm_vla_ros.nodes import executor_node, monitor_node, policy_node, sim_node
-from dfm_vla_ros.nodes.parameters import Parameter, ParameterError, declare
+from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare
 from dfm_vla_ros.resources import resource_path
 
 RATE = Parameter("rate", 10.0, "[Hz]", (1.0, 100.0))

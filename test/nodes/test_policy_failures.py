@@ -14,9 +14,8 @@ import pytest
 import torch
 from small import small_checkpoint
 
-from dfm_vla_ros.flow.errors import FlowError
-from dfm_vla_ros.nodes.chunk_maker import ChunkMaker
-from dfm_vla_ros.nodes.inference import Inference, InferenceFailed
+from dfm_vla_ros.errors import FlowError
+from dfm_vla_ros.nodes.chunk_maker import ChunkMaker, Inference, InferenceFailed
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.robot.joints import CAMERAS

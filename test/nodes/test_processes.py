@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dfm_vla_ros.nodes.client import GraphClient
-from dfm_vla_ros.nodes.domain import own_domain
-from dfm_vla_ros.nodes.processes import Children, NodeDied
+from dfm_vla_ros.graph.client import GraphClient
+from dfm_vla_ros.graph.processes import Children, NodeDied
+from dfm_vla_ros.nodes.qos import own_domain
 
 
 def is_alive(pid: int) -> bool:
@@ -42,7 +42,7 @@ def test_that_a_child_that_dies_is_reported_with_its_last_words(tmp_path: Path) 
 def test_that_leaving_ends_children_that_ignore_sigint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dfm_vla_ros.nodes.processes.PATIENCE_S", 0.5)
+    monkeypatch.setattr("dfm_vla_ros.graph.processes.PATIENCE_S", 0.5)
     stubborn = "import signal,time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
     with Children(1, tmp_path) as children:
         pid = children.start("stubborn", "timeit", "-n1", "-r1", stubborn).process.pid
@@ -52,7 +52,7 @@ def test_that_leaving_ends_children_that_ignore_sigint(
 
 def test_that_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys,time; from pathlib import Path; from dfm_vla_ros.nodes.processes import *\n"
+        "import sys,time; from pathlib import Path; from dfm_vla_ros.graph.processes import *\n"
         f"child = Children(1, Path({str(tmp_path)!r})).start('c', 'timeit', '-n1', '-r1', "
         "'print(1, flush=True); import time; time.sleep(60)')\n"
         "print(child.process.pid, flush=True); time.sleep(60)"

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from dfm_vla_ros.nodes import executor_node, policy_node, sim_node
-from dfm_vla_ros.nodes.parameters import Parameter
+from dfm_vla_ros.nodes.lifecycle import Parameter
 from dfm_vla_ros.resources import resource_path
 
 NODES = {

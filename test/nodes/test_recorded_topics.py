@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from dfm_vla_ros.bags.types import TOPICS
-from dfm_vla_ros.nodes.recorded_topics import missing, needed, profile, usual_topics
+from dfm_vla_ros.bags.storage import TOPICS
+from dfm_vla_ros.graph.recorder import missing, needed, profile, usual_topics
 
 
 def publisher(reliable: bool, durable: bool) -> SimpleNamespace:

@@ -10,7 +10,7 @@ from builtin_interfaces.msg import Time
 from dfm_vla_ros.msg import PolicyStatus
 
 from dfm_vla_ros.commands.soak import left_over
-from dfm_vla_ros.nodes.soak import Record, resident_mb, told_since
+from dfm_vla_ros.graph.soak import Record, resident_mb, told_since
 
 
 def test_that_growth_is_the_slope_after_the_first_third() -> None:

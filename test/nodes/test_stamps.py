@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from builtin_interfaces.msg import Time
 
-from dfm_vla_ros.nodes.stamps import TimeBase, from_nanoseconds, nanoseconds
+from dfm_vla_ros.nodes.clock import TimeBase, from_nanoseconds, nanoseconds
 
 
 def test_that_stamps_survive_the_way_through_seconds() -> None:

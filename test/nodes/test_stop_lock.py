@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dfm_vla_ros.nodes.stop_lock import StopLock
+from dfm_vla_ros.nodes.executor_status import StopLock
 
 
 def test_that_the_first_reason_stays_until_it_is_resumed() -> None:

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dfm_vla_ros.nodes.stamps import from_nanoseconds, nanoseconds
-from dfm_vla_ros.nodes.timeline import Timeline
+from dfm_vla_ros.nodes.clock import Timeline, from_nanoseconds, nanoseconds
 
 START_NS = 1_700_000_000 * 10**9
 

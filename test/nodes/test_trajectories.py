@@ -7,8 +7,8 @@ import pytest
 from builtin_interfaces.msg import Time
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from dfm_vla_ros.nodes.trajectories import TrajectoryMalformed, from_message, to_message
-from dfm_vla_ros.robot.reference import Trajectory
+from dfm_vla_ros.nodes.messages import TrajectoryMalformed, from_message, to_message
+from dfm_vla_ros.robot.progress import Trajectory
 
 MADE = Trajectory(
     ("a", "b"),

@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 
-from dfm_vla_ros.nodes.domain import local, own_domain
-from dfm_vla_ros.nodes.transport import CHOICES
+from dfm_vla_ros.nodes.qos import CHOICES, local, own_domain
 
 PEER = """
 import os, sys

@@ -12,11 +12,10 @@ from dfm_vla_ros.msg import TaskStatus
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 
+from dfm_vla_ros.nodes.clock import TimeBase
+from dfm_vla_ros.nodes.inputs import Watch
 from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
-from dfm_vla_ros.nodes.stamps import TimeBase
-from dfm_vla_ros.nodes.watch import Watch
-from dfm_vla_ros.observing.cameras import joints_moving
-from dfm_vla_ros.observing.images import Rgb
+from dfm_vla_ros.observing.cameras import Rgb, joints_moving
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
 NOW_NS = 1_700_000_000 * 10**9

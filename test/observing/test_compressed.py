@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sensor_msgs.msg import CompressedImage
 
-from dfm_vla_ros.observing.compressed import decompress
-from dfm_vla_ros.observing.images import ImageRefused
+from dfm_vla_ros.observing.cameras import ImageRefused, decompress
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.observing.frozen import FrozenWatch
+from dfm_vla_ros.observing.cameras import FrozenWatch
 from dfm_vla_ros.observing.sources import Moment
 
 LEFT = np.array([True, False])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
-from dfm_vla_ros.observing.images import ImageRefused, to_rgb
+from dfm_vla_ros.observing.cameras import ImageRefused, to_rgb
 
 RED = np.zeros((2, 3, 3), dtype=np.uint8)
 RED[..., 0] = 200

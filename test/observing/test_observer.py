@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.observing.observer import Observer
-from dfm_vla_ros.observing.settings import ObserverSettings
-from dfm_vla_ros.observing.sources import Moment
-from dfm_vla_ros.observing.stamps import TimeBase
+from dfm_vla_ros.observing.sources import Moment, ObserverSettings, TimeBase
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
 HEIGHT, WIDTH = 4, 6

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.observing.episodes import EpisodeWatch
-from dfm_vla_ros.observing.sources import Bounds, JointTrack, Moment, Source, ordered
+from dfm_vla_ros.observing.sources import Bounds, EpisodeWatch, JointTrack, Moment, Source, ordered
 
 
 def test_that_a_source_without_a_message_says_so() -> None:

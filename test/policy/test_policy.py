@@ -11,7 +11,8 @@ import pytest
 from small import random_observation, small_checkpoint
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.policy.policy import ObservationError, Policy, square
+from dfm_vla_ros.model.vision import square
+from dfm_vla_ros.policy.policy import ObservationError, Policy
 from dfm_vla_ros.policy.types import Guidance
 
 

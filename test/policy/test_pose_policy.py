@@ -13,9 +13,8 @@ from small import POSES, pose_checkpoint, random_observation, small_checkpoint
 from dfm_vla_ros.evaluation.loading import load_loop
 from dfm_vla_ros.evaluation.runner import LoopConfig
 from dfm_vla_ros.model.checkpoint import Checkpoint, CheckpointError
-from dfm_vla_ros.model.image_tokenizer import load_image_tokenizer
-from dfm_vla_ros.model.observation import ObservationError
-from dfm_vla_ros.model.verify import describe, verify
+from dfm_vla_ros.model.loading import describe, load_image_tokenizer, verify
+from dfm_vla_ros.model.vision import ObservationError
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.resources import resource_path

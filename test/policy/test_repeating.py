@@ -8,9 +8,8 @@ import pytest
 from small import random_observation, small_checkpoint
 
 from dfm_vla_ros.model.caching import Caching
-from dfm_vla_ros.policy.policy import Policy
-from dfm_vla_ros.policy.repeating import load_like
-from dfm_vla_ros.policy.settings import DecodingError
+from dfm_vla_ros.policy.decoding import DecodingError
+from dfm_vla_ros.policy.policy import Policy, load_like
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ import pytest
 from small import pose_checkpoint, random_observation, small_checkpoint
 
 from dfm_vla_ros.cli import main
+from dfm_vla_ros.errors import PolicyFailed
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.policy.serving import NotServable, about
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.errors import PolicyFailed
 from dfm_vla_ros.remote.messages import ActRequest
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 

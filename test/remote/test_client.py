@@ -15,11 +15,7 @@ import numpy as np
 import pytest
 from served import ABOUT, PATIENCE_S, Counting, answering, asked, frame, seconds, serving
 
-from dfm_vla_ros.remote.addresses import DEFAULT_ADDRESS, parse_address
-from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.codec import encode
-from dfm_vla_ros.remote.connection import HEADER, MAGIC
-from dfm_vla_ros.remote.errors import (
+from dfm_vla_ros.errors import (
     ConnectionFailed,
     PeerLost,
     ProtocolError,
@@ -27,6 +23,9 @@ from dfm_vla_ros.remote.errors import (
     TimedOut,
     VersionMismatch,
 )
+from dfm_vla_ros.remote.addresses import DEFAULT_ADDRESS, parse_address
+from dfm_vla_ros.remote.client import PolicyClient
+from dfm_vla_ros.remote.codec import HEADER, MAGIC, encode
 from dfm_vla_ros.remote.messages import About, ActReply, Alive, Failure
 from dfm_vla_ros.remote.server import PolicyServer
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfm_vla_ros.errors import ProtocolError
 from dfm_vla_ros.remote.codec import decode, encode
-from dfm_vla_ros.remote.errors import ProtocolError
 from dfm_vla_ros.remote.messages import (
     About,
     ActReply,

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from served import PATIENCE_S, asked
 
+from dfm_vla_ros.errors import RemoteError
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.errors import RemoteError
 
 SERVER = """
 import atexit, signal, sys, time
-from dfm_vla_ros.remote.ending import end_at, leave
+from dfm_vla_ros.remote.addresses import end_at, leave
 from dfm_vla_ros.remote.server import PolicyServer
 from served import ABOUT, Counting
 

@@ -24,18 +24,17 @@ from served import (
     serving,
 )
 
-from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.codec import encode
-from dfm_vla_ros.remote.connection import HEADER, LARGEST, MAGIC, Connection
-from dfm_vla_ros.remote.errors import (
+from dfm_vla_ros.errors import (
     ConnectionFailed,
+    DfmVlaError,
     PeerLost,
     PolicyFailed,
     ProtocolError,
     TimedOut,
     VersionMismatch,
 )
+from dfm_vla_ros.remote.client import PolicyClient
+from dfm_vla_ros.remote.codec import HEADER, LARGEST, MAGIC, Connection, encode
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest, Failure, Hello
 from dfm_vla_ros.remote.server import PolicyServer
 

@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from report_synthetic import HORIZON, JOINTS, UNITS, broken, motion, run
 
-from dfm_vla_ros.report.cameras import compare
 from dfm_vla_ros.report.content import PredictedChunk, ReplayRun, ReportError
-from dfm_vla_ros.report.figures import figures_of
-from dfm_vla_ros.report.following import following
+from dfm_vla_ros.report.figures import compare, figures_of, following
 from dfm_vla_ros.report.pictures import Picture
 from dfm_vla_ros.report.remarks import remarks
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from dfm_vla_ros.report.content import Report, ReportError
-from dfm_vla_ros.report.packing import Packer, script_json
 from dfm_vla_ros.report.pictures import Picture
-from dfm_vla_ros.report.writing import page
+from dfm_vla_ros.report.writing import Packer, page, script_json
 
 
 def unpacked(packer: Packer, packed: dict[str, Any]) -> np.ndarray:

@@ -7,7 +7,7 @@ from scipy.interpolate import CubicHermiteSpline
 
 from dfm_vla_ros.robot.joints import ARM_JOINTS
 from dfm_vla_ros.robot.plan import Plan
-from dfm_vla_ros.robot.reference import Trajectory
+from dfm_vla_ros.robot.progress import Trajectory
 
 SHORT_S = 1e-4
 """No controller resolves a shorter segment; rounding alone makes its third derivative large."""

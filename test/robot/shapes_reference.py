@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
 
 Array = NDArray[np.float64]

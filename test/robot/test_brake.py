@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from robots import HOME, LIMITS
 
-from dfm_vla_ros.robot.brake import brake
-from dfm_vla_ros.robot.plan import Plan, PlanSettings, approach_at
+from dfm_vla_ros.robot.plan import Plan, PlanSettings, approach_at, brake
 
 SETTINGS = PlanSettings()
 INNER = LIMITS.shrunk(SETTINGS.margin_rad)

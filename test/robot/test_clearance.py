@@ -7,7 +7,7 @@ import pytest
 from robots import HOME
 from test_joining import moved, ramp, ready
 
-from dfm_vla_ros.robot.clearance import Breach
+from dfm_vla_ros.robot.collision import Breach
 from dfm_vla_ros.robot.executor import ChunkRefused, Verdict
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from shapes_reference import HOME, LIMITS, URDF, Arms, random_postures, table_distances
 
 from dfm_vla_ros.robot.collision import CollisionModel
-from dfm_vla_ros.robot.collision_scene import TABLE, Distances
-from dfm_vla_ros.robot.collision_urdf import CollisionModelError
+from dfm_vla_ros.robot.collision_scene import TABLE, CollisionModelError, Distances
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 
 Array = NDArray[np.float64]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.robot.collision import CollisionModel
-from dfm_vla_ros.robot.collision_urdf import CollisionModelError
+from dfm_vla_ros.robot.collision_scene import CollisionModelError
 
 
 def boxes(

@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import TIPS, Kinematics, KinematicsError, pose, quaternion
+from dfm_vla_ros.robot.kinematics import (
+    TIPS,
+    Kinematics,
+    KinematicsError,
+    pose,
+    quaternion,
+    robot_description,
+)
 
 URDF = robot_description()
 

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.resources import resource_path
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics
-from dfm_vla_ros.robot.paths import arm_confidence, tip_paths
+from dfm_vla_ros.robot.kinematics import Kinematics, arm_confidence, robot_description, tip_paths
 from dfm_vla_ros.tokens.action import ActionTokenizer
 from dfm_vla_ros.tokens.loading import load_action_tokenizer
 from dfm_vla_ros.tokens.specification import TokenizerError

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from robots import DUE, HOME, LIMITS, REST
 
 from dfm_vla_ros.robot.plan import Plan, PlanRefused, PlanSettings, PlanTooLate, plan
-from dfm_vla_ros.robot.reference import Reference
+from dfm_vla_ros.robot.progress import Reference
 from dfm_vla_ros.robot.spline import Spline
 
 SETTINGS = PlanSettings()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dfm_vla_ros.robot.reference import Reference, Trajectory
+from dfm_vla_ros.robot.progress import Reference, Trajectory
 
 
 def line(*points: tuple[float, float], velocities: list[float] | None = None) -> Trajectory:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
+from dfm_vla_ros.errors import TrajectoryRefused
 from dfm_vla_ros.robot.joints import ARM_JOINTS
-from dfm_vla_ros.robot.reference import Trajectory
+from dfm_vla_ros.robot.progress import Trajectory
 from dfm_vla_ros.sim.controller import TrajectoryController
-from dfm_vla_ros.sim.errors import TrajectoryRefused
 from dfm_vla_ros.sim.experts import expert_targets
 from dfm_vla_ros.sim.twin import HOME, Twin
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dfm_vla_ros.errors import UnknownTask
 from dfm_vla_ros.sim.demonstrate import correlated_noise, demonstrate
-from dfm_vla_ros.sim.errors import UnknownTask
 from dfm_vla_ros.sim.experts import expert_targets
 from dfm_vla_ros.sim.tasks import TASKS
 from dfm_vla_ros.sim.twin import HOME, Twin

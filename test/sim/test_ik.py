@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dfm_vla_ros.errors import OutOfReach
 from dfm_vla_ros.robot.joints import ARMS
-from dfm_vla_ros.sim.errors import OutOfReach
 from dfm_vla_ros.sim.ik import ArmKinematics, grasp_rotation
 from dfm_vla_ros.sim.twin import HOME, Twin
 

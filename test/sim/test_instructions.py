@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.sim.instructions import KINDS, PHRASINGS, sentence
-from dfm_vla_ros.sim.setting import Setting
+from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.sim.tasks import TASKS
 from dfm_vla_ros.sim.twin import Twin
+from dfm_vla_ros.sim.variation import KINDS, PHRASINGS, sentence
 from dfm_vla_ros.tokens.text import UNKNOWN, TextTokenizer, split_words
 
 EVERY_TRAIN = [said for phrasings in PHRASINGS.values() for said in phrasings.train]

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.robot.joints import CAMERAS
-from dfm_vla_ros.sim.objects import OBJECTS
-from dfm_vla_ros.sim.perturbations import NOISE_LEVELS, PERTURBATIONS, PUSH_M
-from dfm_vla_ros.sim.setting import Setting
+from dfm_vla_ros.sim.model import OBJECTS
+from dfm_vla_ros.sim.perturbations import NOISE_LEVELS, PERTURBATIONS, PUSH_M, Setting
 from dfm_vla_ros.sim.tasks import TASKS
 from dfm_vla_ros.sim.twin import Twin
 

@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from dfm_vla_ros.sim.objects import OBJECTS
+from dfm_vla_ros.sim.model import OBJECTS
 from dfm_vla_ros.sim.tasks import TASKS
 from dfm_vla_ros.sim.twin import HOME, Twin
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from dfm_vla_ros.errors import UnknownSetting
 from dfm_vla_ros.sim.demonstrate import demonstrate
-from dfm_vla_ros.sim.errors import UnknownSetting
 from dfm_vla_ros.sim.experts import expert_targets, styled_targets
-from dfm_vla_ros.sim.setting import Setting
-from dfm_vla_ros.sim.styles import PLAIN, Style, demonstrator
+from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.sim.tasks import TASKS
 from dfm_vla_ros.sim.twin import Twin
+from dfm_vla_ros.sim.variation import PLAIN, Style, demonstrator
 
 
 @pytest.fixture

@@ -3,11 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.sim.objects import BLOCK_SIDE_M, VEGETABLES
-from dfm_vla_ros.sim.tasks import TASKS
-from dfm_vla_ros.sim.tasks.place_block import PLATE_HEIGHT_M
+from dfm_vla_ros.sim.ik import up
+from dfm_vla_ros.sim.model import BLOCK_SIDE_M, VEGETABLES
+from dfm_vla_ros.sim.tasks import PLATE_HEIGHT_M, TASKS
 from dfm_vla_ros.sim.twin import HOME, Twin
-from dfm_vla_ros.sim.waypoints import up
 
 
 def wait(twin: Twin, seconds: float) -> None:

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dfm_vla_ros.errors import CommandRefused, UnknownTask
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
-from dfm_vla_ros.sim.errors import CommandRefused, UnknownTask
 from dfm_vla_ros.sim.experts import expert_targets
 from dfm_vla_ros.sim.tasks import TASKS
 from dfm_vla_ros.sim.twin import HOME, Twin

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.sim.appearance import HUES
-from dfm_vla_ros.sim.setting import Setting
+from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.sim.tasks import TASKS
 from dfm_vla_ros.sim.twin import Twin
 

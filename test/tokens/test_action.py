@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.tokens.action import FILE, ActionTokenizer
+from dfm_vla_ros.tokens.action import ActionTokenizer
+from dfm_vla_ros.tokens.codec import FILE
 from dfm_vla_ros.tokens.specification import TokenizerError
 
 JOINTS = ("a", "b", "c")

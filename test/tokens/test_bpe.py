@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfm_vla_ros.tokens.bpe import Bpe, read_merges
+from dfm_vla_ros.tokens.fast import Bpe, read_merges
 from dfm_vla_ros.tokens.specification import TokenizerError
 
 

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokens.chunks import fitted
 
+from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.ids import IdRange, ImageSlot
 from dfm_vla_ros.tokens.layout import FILE, Layout
 from dfm_vla_ros.tokens.presets import small_layout, univla_layout
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.specification import TokenizerError
 
 UNIVLA = univla_layout()

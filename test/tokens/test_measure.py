@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tokens.chunks import chunks, fitted
 
+from dfm_vla_ros.evaluation.tokenizers import measure, replace_one
 from dfm_vla_ros.tokens.loading import ACTION_KINDS
-from dfm_vla_ros.tokens.measure import measure, replace_one
 
 GRIPPERS = np.array([False, False, True])
 

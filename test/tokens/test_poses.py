@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.tokens.poses import FILE, PoseTokenizer
+from dfm_vla_ros.tokens.bins import FILE_POSES as FILE
+from dfm_vla_ros.tokens.bins import PoseTokenizer
 from dfm_vla_ros.tokens.specification import TokenizerError
 
 NAMES = ("pot.x", "pot.sin_yaw", "block.x")

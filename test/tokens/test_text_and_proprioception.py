@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
+from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.specification import TokenizerError
 from dfm_vla_ros.tokens.text import TextTokenizer
 

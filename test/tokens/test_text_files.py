@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from dfm_vla_ros.tokens.presets import univla_layout
 from dfm_vla_ros.tokens.specification import TokenizerError
-from dfm_vla_ros.tokens.text import TextTokenizer
-from dfm_vla_ros.tokens.text_files import (
+from dfm_vla_ros.tokens.text import (
     EMU3_PATTERN,
     Emu3Text,
     JsonText,
+    TextTokenizer,
     load_text_tokenizer,
 )
 

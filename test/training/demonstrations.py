@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 from small import INSTRUCTION
 
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.data.writer import DatasetWriter
-from dfm_vla_ros.model.fsq import FsqConfig
+from dfm_vla_ros.model.vision import FsqConfig
 from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.training.config import NetworkConfig, TrainConfig, VisionConfig
 

@@ -16,8 +16,7 @@ from dfm_vla_ros.training.config import (
     changes,
     load_config,
 )
-from dfm_vla_ros.training.documentation import describe
-from dfm_vla_ros.training.schema import key, leaves, read
+from dfm_vla_ros.training.schema import describe, key, leaves, read
 
 
 @pytest.fixture

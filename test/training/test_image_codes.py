@@ -11,7 +11,7 @@ import torch
 from demonstrations import small_run, write
 
 from dfm_vla_ros.data.dataset import open_datasets
-from dfm_vla_ros.model.fsq import FsqConfig, FsqTokenizer
+from dfm_vla_ros.model.vision import FsqConfig, FsqTokenizer
 from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.training.config import AugmentationConfig
 from dfm_vla_ros.training.frames import Source, list_sources

@@ -14,7 +14,7 @@ from demonstrations import rows, small_run, write
 
 from dfm_vla_ros.model.folder import folder_hash
 from dfm_vla_ros.training.config import AugmentationConfig, TrainConfig
-from dfm_vla_ros.training.run import train
+from dfm_vla_ros.training.loop import train
 
 KILLS = 20
 MEASURED = ("step", "loss", "lr_factor", "gradient_norm", "held_loss", "held_error_bins")

@@ -8,7 +8,12 @@ from networks import action_tokens, prefix_ids, unified
 
 from dfm_vla_ros.model.unified import UnifiedRefiner
 from dfm_vla_ros.training.config import LoraConfig
-from dfm_vla_ros.training.lora import LoraError, add_adapters, has_adapters, merged_weight
+from dfm_vla_ros.training.unified_weights import (
+    LoraError,
+    add_adapters,
+    has_adapters,
+    merged_weight,
+)
 
 
 def steps(refiner: UnifiedRefiner, count: int = 12) -> list[float]:

@@ -7,7 +7,6 @@ import torch
 from demonstrations import small_run
 
 from dfm_vla_ros.flow.losses import cross_entropy
-from dfm_vla_ros.training.draws import Draws
 from dfm_vla_ros.training.objectives import (
     KINDS,
     Objective,
@@ -15,6 +14,7 @@ from dfm_vla_ros.training.objectives import (
     path_config,
     smoothed_labels,
 )
+from dfm_vla_ros.training.trainable import Draws
 
 K = 16
 

@@ -11,11 +11,10 @@ import torch
 from demonstrations import small_run
 
 from dfm_vla_ros.training.augmentation import changed, shifted, version_name
-from dfm_vla_ros.training.average import Average
 from dfm_vla_ros.training.config import AugmentationConfig
-from dfm_vla_ros.training.durable import recover, replaced
-from dfm_vla_ros.training.optimiser import rate_factor, warmup_cosine
-from dfm_vla_ros.training.prefetch import Prefetch
+from dfm_vla_ros.training.optimiser import Average, rate_factor, warmup_cosine
+from dfm_vla_ros.training.processes import Prefetch
+from dfm_vla_ros.training.run_folder import recover, replaced
 
 
 def test_that_the_schedule_warms_up_and_ends_at_a_hundredth() -> None:

@@ -12,15 +12,15 @@ from demonstrations import small_run, write
 
 from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.sim.twin import POSE_NAMES
-from dfm_vla_ros.tokens.poses import PoseTokenizer
+from dfm_vla_ros.tokens.bins import PoseTokenizer
+from dfm_vla_ros.training.augmentation import PoseShift
 from dfm_vla_ros.training.config import AugmentationConfig, ConfigError
-from dfm_vla_ros.training.draws import Draws
 from dfm_vla_ros.training.frames import Frames
-from dfm_vla_ros.training.pose_shift import PoseShift
+from dfm_vla_ros.training.loop import make_trainable
 from dfm_vla_ros.training.preparing import prepare
 from dfm_vla_ros.training.processes import make_accelerator
-from dfm_vla_ros.training.run import make_trainable
 from dfm_vla_ros.training.run_folder import RunFolder
+from dfm_vla_ros.training.trainable import Draws
 
 SHIFT_M = 0.003
 ROWS = 400

@@ -13,7 +13,7 @@ from demonstrations import rows, small_run, write
 from safetensors.torch import load_file
 
 from dfm_vla_ros.training.config import AugmentationConfig, ConfigError, TrainConfig, as_yaml
-from dfm_vla_ros.training.run import train
+from dfm_vla_ros.training.loop import train
 
 
 def launch(config: TrainConfig, processes: int) -> None:

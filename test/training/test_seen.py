@@ -16,7 +16,7 @@ from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.training.config import ConfigError, NetworkConfig
 from dfm_vla_ros.training.frames import list_sources
-from dfm_vla_ros.training.run import train
+from dfm_vla_ros.training.loop import train
 
 
 @pytest.fixture(autouse=True)

@@ -12,21 +12,19 @@ from demonstrations import episode, rows, small_run, write
 from small import random_observation
 from tiny_univla import unified_checkpoint
 
-from dfm_vla_ros.flow.errors import FlowError
+from dfm_vla_ros.errors import FlowError
 from dfm_vla_ros.model.folder import DecoderConfig, PathConfig
 from dfm_vla_ros.model.unified import UnifiedRefiner
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.tokens.fast import FastTokenizer
 from dfm_vla_ros.tokens.presets import small_layout
-from dfm_vla_ros.training.config import ConfigError, LoraConfig, TrainConfig
-from dfm_vla_ros.training.draws import Draws
-from dfm_vla_ros.training.loop import Trainer
+from dfm_vla_ros.training.config import ConfigError, LoraConfig, TrainConfig, UnifiedTrainConfig
+from dfm_vla_ros.training.loop import Trainer, make_trainable, train
 from dfm_vla_ros.training.processes import make_accelerator
-from dfm_vla_ros.training.run import make_trainable, train
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.unified_config import UnifiedTrainConfig
-from dfm_vla_ros.training.unified_frames import UnifiedFrames
+from dfm_vla_ros.training.trainable import Draws
+from dfm_vla_ros.training.unified import UnifiedFrames
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 SMALL = {"steps": 24, "save_every": 6, "lr": 0.01, "muon_lr": 0.01, "ema": 0.5, "batch": 8}

@@ -15,7 +15,7 @@ from tiny_univla import unified_checkpoint
 
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
 from dfm_vla_ros.training.config import LoraConfig, TrainConfig, as_yaml
-from dfm_vla_ros.training.run import train
+from dfm_vla_ros.training.loop import train
 
 
 def launch(config: TrainConfig) -> None:

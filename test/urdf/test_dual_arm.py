@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 import pytest
 
-from dfm_vla_ros.robot.description import robot_description
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
+from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.sim.twin import HOME
 
 # parent origin xyz [m], rpy [rad], lower, upper [rad], velocity [rad/s]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,11 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from dfm_vla_ros.benchmarks.calvin.errors import CalvinError
+from dfm_vla_ros.benchmarks.calvin.protocol import ACTION_NAMES, METRES, OPENING, POSE, unbroken
+from dfm_vla_ros.benchmarks.calvin.protocol import Array as Array_from_protocol
+from dfm_vla_ros.data.format import DatasetSpec, Episode
+from dfm_vla_ros.data.writer import DatasetWriter
+from dfm_vla_ros.errors import CalvinError
 
 Array = NDArray[np.float64]
 RATE_HZ = 30
@@ -178,3 +182,71 @@ def _read_pickle(path: Path) -> Any:
             raise ValueError(f"it holds {dtype}, expected an object")
         content = _PlainUnpickler(file).load()
     return content.item() if isinstance(content, np.ndarray) else content
+
+
+ROBOT_TYPE = "calvin_panda"
+
+
+def to_episode(content: Frames, annotation: Annotation, number: int) -> Episode:
+    """Return an annotated stretch as an episode of seven "joints": pose and opening.
+
+    Targets are the absolute poses of the hand that were commanded, the gripper as an opening [m];
+    the roll, which crosses pi, does not jump. What is commanded at a frame is due at the next.
+    """
+    positions = np.concatenate(
+        [unbroken(content.robot[:, POSE]), content.robot[:, OPENING : OPENING + 1]], axis=1
+    )
+    given = np.concatenate(
+        [unbroken(content.actions[:, POSE]), METRES.value(content.actions[:, 6:])], axis=1
+    )
+    due = _due(positions[0], given, content.robot[0, -1:])
+    return Episode(
+        images=content.images,
+        positions=positions,
+        commanded=due,
+        targets=due,
+        task=annotation.task,
+        seed=number,
+        instruction=annotation.sentence,
+        success=True,
+        period_s=1 / RATE_HZ,
+    )
+
+
+def _due(
+    start: Array_from_protocol, given: Array_from_protocol, gripper: Array_from_protocol
+) -> Array_from_protocol:
+    """Return what was commanded before each frame; before the first, to stay."""
+    first = np.append(start[:6], METRES.value(gripper))
+    return np.concatenate([first[None], given[:-1]])
+
+
+def convert(
+    folder: Path, out: Path, most: int | None, storage: str, say: Callable[[str], None]
+) -> int:
+    """Add every annotated stretch that ``out`` has not yet; return how many episodes it has.
+
+    Args:
+        folder: CALVIN's ``training/`` or ``validation/``.
+        out: data set; is continued.
+        most: no more than these, from the first.
+        storage: ``video`` or ``image``.
+        say: takes a line for each.
+
+    Raises:
+        CalvinError, DatasetError: a file cannot be read, or is of another kind.
+    """
+    wanted = annotations(folder)[:most]
+    if not wanted:
+        return 0
+    first = _read(folder, wanted[0], 0)
+    spec = DatasetSpec.of(first, joint_names=ACTION_NAMES, robot_type=ROBOT_TYPE)
+    with DatasetWriter(out, spec, storage) as writer:
+        for number in range(len(writer), len(wanted)):
+            writer.add(_read(folder, wanted[number], number), f"annotation_{number:05d}")
+            say(f"{number + 1}/{len(wanted)} {wanted[number].task}: {wanted[number].sentence}")
+        return len(writer)
+
+
+def _read(folder: Path, annotation: Annotation, number: int) -> Episode:
+    return to_episode(frames(folder, annotation.first, annotation.last), annotation, number)

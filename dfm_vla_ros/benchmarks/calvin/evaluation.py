@@ -7,14 +7,84 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
-from dfm_vla_ros.benchmarks.calvin.jobs import Answer, Job
-from dfm_vla_ros.benchmarks.calvin.metrics import IN_A_ROW, SUITE, TASK
-from dfm_vla_ros.benchmarks.calvin.protocol import Protocol
-from dfm_vla_ros.benchmarks.calvin.sequences import OFFICIAL, Chain, checksum
-from dfm_vla_ros.benchmarks.progress import Progress
-from dfm_vla_ros.benchmarks.results import Book, Episode
+import numpy as np
+
+from dfm_vla_ros.benchmarks.calvin.protocol import Answer, Job, Protocol
+from dfm_vla_ros.benchmarks.calvin.sequences import (
+    IN_A_ROW,
+    OFFICIAL,
+    SUITE,
+    TASK,
+    Chain,
+    checksum,
+)
+from dfm_vla_ros.benchmarks.results import Book, Episode, Progress
 from dfm_vla_ros.benchmarks.results import Job as Place
-from dfm_vla_ros.benchmarks.simulators import SimulatorPool
+from dfm_vla_ros.benchmarks.served import changed_preset, read_presets
+from dfm_vla_ros.benchmarks.simulators import Program, SimulatorPool
+from dfm_vla_ros.errors import CalvinError
+from dfm_vla_ros.report.pictures import FilmEncoder
+
+FRAMES_HZ = 10.0
+"""Of the video; a frame is what the policy saw, so its pace is not that of the robot."""
+
+
+def encode_film(path: Path) -> None:
+    """Replace the frames (N, H, W, 3) in ``path``, .npy, by an .mp4 of the same name."""
+    encoder = FilmEncoder(FRAMES_HZ)
+    for image in np.load(path):
+        encoder.add({"static": image})
+    film = encoder.finish()
+    if film is not None:
+        path.with_suffix(".mp4").write_bytes(film.data)
+    path.unlink()
+
+
+PROTOCOLS = "config/benchmarks/calvin/presets.yaml"
+
+
+def protocols() -> dict[str, Protocol]:
+    """Return name -> protocol of all presets.
+
+    Raises:
+        CalvinError: the file is damaged.
+    """
+    content = read_presets(PROTOCOLS, CalvinError)
+    return {name: Protocol.read(settings, name) for name, settings in content.items()}
+
+
+def find_protocol(name: str, **changes: Any) -> Protocol:
+    """Return a preset with ``changes``; those that are None change nothing.
+
+    A changed preset says so in its name, so that its results are not taken for the preset's.
+
+    Raises:
+        CalvinError: there is no such preset, or a change is out of bounds.
+    """
+    return changed_preset(protocols(), name, changes, CalvinError)
+
+
+MODULE = "dfm_vla_ros.benchmarks.calvin.worker"
+HINT = "; where there is no EGL, give --renderer tiny"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where the simulator is.
+
+    Attributes:
+        python: interpreter that has PyBullet and what calvin_env imports.
+        folder: checkout of calvin_env.
+    """
+
+    python: Path
+    folder: Path
+
+
+def program(installation: Installation) -> Program:
+    """Return what runs with the interpreter of ``installation``."""
+    return Program(installation.python, MODULE, (str(installation.folder),), Answer, hint=HINT)
+
 
 STEP_LIMIT_S, START_LIMIT_S = 5.0, 300.0
 """A chain that takes longer than these for its steps and its start hangs."""

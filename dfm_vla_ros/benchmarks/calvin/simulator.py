@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.benchmarks.calvin.actions import ABSOLUTE
-from dfm_vla_ros.benchmarks.calvin.errors import CalvinError
-from dfm_vla_ros.benchmarks.calvin.protocol import ALWAYS, EGL, Protocol
-from dfm_vla_ros.benchmarks.calvin.world import World
+from dfm_vla_ros.benchmarks.calvin.oracle import World
+from dfm_vla_ros.benchmarks.calvin.protocol import ABSOLUTE, ALWAYS, EGL, Protocol
+from dfm_vla_ros.errors import CalvinError
 
 Array = NDArray[np.float64]
 NEEDED = (

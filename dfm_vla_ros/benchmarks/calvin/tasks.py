@@ -8,9 +8,13 @@ official list is drawn by their numbers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
 
 State = dict[str, str | int]
 """led, lightbulb: 0 or 1; slider: left or right; drawer: open or closed; red_block, blue_block,
@@ -149,4 +153,93 @@ TASKS: dict[str, Task] = {
     **dict(_stacks()),
     **dict(_lights()),
     "push_into_drawer": _push_into_drawer(),
+}
+
+
+Array = NDArray[np.float64]
+
+FNV_PRIME = 16777619
+
+POSE = (0.02586889, -0.2313129, 0.5712808, 3.09045411, -0.02908596, 1.50013585)
+OPENING_M = 0.07999963
+JOINTS = (-1.21779124, 1.03987629, 2.11978254, -2.34205014, -0.87015899, 1.64119093, 0.55344928)
+ROBOT = np.array([*POSE, OPENING_M, *JOINTS, 1.0])
+"""(15,) pose of the hand [m, rad], opening [m], seven joints [rad], gripper's command."""
+
+BEHIND = {
+    "slider_left": (-0.240851662, 0.0924044687, 0.460990009),
+    "slider_right": (0.070341633, 0.0924044687, 0.460990009),
+}
+ON_TABLE = ((0.0500000896, -0.120000177, 0.459990009), (0.229995412, -0.11999514, 0.45999001))
+TURN = (math.pi / 2 - math.pi / 8, math.pi / 2 + math.pi / 8)
+"""Bounds of a block's turn about the vertical [rad]."""
+SLIDER_LEFT_M, DRAWER_OPEN_M, SWITCH_ON_RAD = 0.28, 0.22, 0.088
+
+
+def pyhash_fnv1_32(text: str) -> int:
+    """Return what ``pyhash.fnv1_32()(text)`` returns for a str."""
+    value = 0
+    for byte in text.encode("utf-16-le"):
+        value = (value * FNV_PRIME % 2**32) ^ byte
+    return value
+
+
+def scene_seed(state: State) -> int:
+    """Return the seed of a state's scene."""
+    return pyhash_fnv1_32(f"dict_values({list(state.values())!r})")
+
+
+def scene_of(state: State) -> Array:
+    """Return the simulator's ``scene_obs`` (24,).
+
+    slider [m], drawer [m], button [m], switch [rad], lightbulb, led, then of the red, the blue and
+    the pink block the position [m] and the Euler angles [rad].
+    """
+    random = np.random.RandomState(scene_seed(state))
+    places = list(ON_TABLE)
+    random.shuffle(places)
+    scene = np.zeros(24)
+    scene[0] = SLIDER_LEFT_M * (state["slider"] == "left")
+    scene[1] = DRAWER_OPEN_M * (state["drawer"] == "open")
+    scene[3] = SWITCH_ON_RAD * (state["lightbulb"] == 1)
+    scene[4:6] = state["lightbulb"], state["led"]
+    # why: blue takes the second place only beside red, pink always does
+    second = {"red_block": False, "blue_block": state["red_block"] == "table", "pink_block": True}
+    for number, (block, is_second) in enumerate(second.items()):
+        pose = scene[6 + 6 * number : 12 + 6 * number]
+        pose[:3] = BEHIND.get(str(state[block]), places[is_second])
+        pose[5] = random.uniform(*TURN)
+    return scene
+
+
+def _sentences() -> dict[str, str]:
+    found = {}
+    for colour in COLOURS:
+        block = f"{colour}_block"
+        for side in ("right", "left"):
+            found[f"rotate_{block}_{side}"] = (
+                f"take the {colour} block and rotate it to the {side}"
+            )
+            found[f"push_{block}_{side}"] = f"go push the {colour} block {side}"
+        found[f"lift_{block}_table"] = f"grasp and lift the {colour} block"
+        found[f"lift_{block}_slider"] = f"lift the {colour} block from the sliding cabinet"
+        found[f"lift_{block}_drawer"] = f"Take the {colour} block from the drawer"
+    return found
+
+
+INSTRUCTIONS: dict[str, str] = {
+    **_sentences(),
+    "move_slider_left": "push the sliding door to the left side",
+    "move_slider_right": "push the sliding door to the right side",
+    "open_drawer": "pull the handle to open the drawer",
+    "close_drawer": "push the handle to close the drawer",
+    "place_in_slider": "store the grasped block in the sliding cabinet",
+    "place_in_drawer": "store the grasped block in the drawer",
+    "push_into_drawer": "slide the block that it falls into the drawer",
+    "stack_block": "stack the grasped block",
+    "unstack_block": "remove the stacked block",
+    "turn_on_lightbulb": "use the switch to turn on the light bulb",
+    "turn_off_lightbulb": "use the switch to turn off the light bulb",
+    "turn_on_led": "press the button to turn on the led light",
+    "turn_off_led": "press the button to turn off the led light",
 }

@@ -10,8 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
-from dfm_vla_ros.benchmarks.libero.installation import ASSETS, Installation
+from dfm_vla_ros.benchmarks.libero.suites import ASSETS, Installation
+from dfm_vla_ros.errors import LiberoError
 from dfm_vla_ros.resources import resource_path
 
 LIST = "config/benchmarks/libero/assets.txt"

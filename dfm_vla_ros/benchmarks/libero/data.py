@@ -13,18 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.benchmarks.libero.actions import (
+from dfm_vla_ros.benchmarks.libero.protocol import (
     ACTION_NAMES,
     CAMERAS,
     JOINT_NAMES,
     opening,
     turned,
 )
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
 from dfm_vla_ros.benchmarks.libero.suites import instruction_of
-from dfm_vla_ros.data.episodes import Episode
-from dfm_vla_ros.data.format import DatasetSpec
+from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.data.writer import DatasetWriter
+from dfm_vla_ros.errors import LiberoError
 
 Array = NDArray[np.float64]
 PERIOD_S = 0.05

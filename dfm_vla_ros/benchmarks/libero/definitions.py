@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from dfm_vla_ros.benchmarks.libero import scenes
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError, SceneError
+from dfm_vla_ros.benchmarks.libero import variation
 from dfm_vla_ros.benchmarks.libero.suites import Task
 from dfm_vla_ros.benchmarks.libero.variation import Variation
+from dfm_vla_ros.errors import LiberoError, SceneError
 
 Change = tuple[str | None, str | None]
 """Another sentence, another scene's text; None: as it was."""
@@ -115,16 +115,16 @@ def _words(text: str, alternative: str) -> Change:
 
 
 def _places(text: str, pair: tuple[str, str]) -> Change:
-    return None, scenes.swap_places(text, *pair)
+    return None, variation.swap_places(text, *pair)
 
 
 def _objects(text: str, pair: tuple[str, str]) -> Change:
-    return None, scenes.replace_kind(text, *pair)
+    return None, variation.replace_kind(text, *pair)
 
 
 def _goal(text: str, pair: tuple[str, Mapping[str, Any]]) -> Change:
     sentence, goal = pair
-    return sentence, scenes.replace_goal(text, goal["goal"], goal["obj_of_interest"])
+    return sentence, variation.replace_goal(text, goal["goal"], goal["obj_of_interest"])
 
 
 KINDS: dict[str, Callable[[str, Any], Change]] = {

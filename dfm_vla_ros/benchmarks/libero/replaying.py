@@ -7,15 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks.libero.actions import ACTION_NAMES
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
-from dfm_vla_ros.benchmarks.libero.installation import Installation
-from dfm_vla_ros.benchmarks.libero.jobs import Answer, Job
-from dfm_vla_ros.benchmarks.libero.protocol import Protocol
-from dfm_vla_ros.benchmarks.libero.running import program
-from dfm_vla_ros.benchmarks.libero.suites import find_task, read_suites
+from dfm_vla_ros.benchmarks.libero.evaluation import program
+from dfm_vla_ros.benchmarks.libero.protocol import ACTION_NAMES, Answer, Job, Protocol
+from dfm_vla_ros.benchmarks.libero.suites import Installation, find_task, read_suites
 from dfm_vla_ros.benchmarks.libero.variation import Variation
 from dfm_vla_ros.benchmarks.simulators import SimulatorPool
+from dfm_vla_ros.errors import LiberoError
 
 
 def replay(

@@ -21,15 +21,17 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.benchmarks.libero.actions import View, state_vector
-from dfm_vla_ros.benchmarks.libero.episode import Act, run_episode
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
-from dfm_vla_ros.benchmarks.libero.jobs import Answer, Job
-from dfm_vla_ros.benchmarks.libero.protocol import Protocol
-from dfm_vla_ros.benchmarks.libero.simulator import LiberoSimulator, configure
-from dfm_vla_ros.benchmarks.libero.states import read_states
+from dfm_vla_ros.benchmarks.libero.protocol import (
+    Answer,
+    Job,
+    Protocol,
+    View,
+    read_states,
+    state_vector,
+)
+from dfm_vla_ros.benchmarks.libero.simulator import Act, LiberoSimulator, configure, run_episode
 from dfm_vla_ros.benchmarks.libero.variation import Variation
-from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.errors import DfmVlaError, LiberoError
 from dfm_vla_ros.remote.client import PolicyClient
 from dfm_vla_ros.remote.messages import ActRequest
 

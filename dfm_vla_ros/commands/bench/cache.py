@@ -171,7 +171,7 @@ def _variants(options: argparse.Namespace) -> Iterator[tuple[str, _Variant]]:
 
 def _loop(policy: Policy, act: Any, timeout_s: float) -> Loop:
     from dfm_vla_ros.evaluation.runner import Loop, LoopConfig
-    from dfm_vla_ros.robot.description import robot_description
+    from dfm_vla_ros.robot.kinematics import robot_description
     from dfm_vla_ros.robot.limits import JointLimits
     from dfm_vla_ros.sim.twin import Twin
 

@@ -25,8 +25,7 @@ from dfm_vla_ros.options import positive_count, versions
 if TYPE_CHECKING:
     from dfm_vla_ros.model.checkpoint import Checkpoint
     from dfm_vla_ros.model.refiner import Prefix
-    from dfm_vla_ros.model.speed import Ceiling, Row
-    from dfm_vla_ros.model.speed_models import Network
+    from dfm_vla_ros.model.speed import Ceiling, Network, Row
 
 PREFIX = 1250
 MODELS = ("small", "tiny-emu3", "100m", "8.5b")
@@ -87,19 +86,19 @@ def run(options: argparse.Namespace) -> int:
 
 def _networks(options: argparse.Namespace, device: str) -> Iterator[Network]:
     """Yield the network, or the three forms of the small one."""
-    from dfm_vla_ros.model import speed_models
+    from dfm_vla_ros.model import speed
     from dfm_vla_ros.model.checkpoint import Checkpoint
     from dfm_vla_ros.resources import resource_path
 
     if options.model != "small":
-        yield speed_models.make(options.model, device, options.prefix)
+        yield speed.make(options.model, device, options.prefix)
         return
     folder = options.checkpoint or resource_path("checkpoints/default")
     checkpoint = Checkpoint.load(folder, device)
     seen = _seen(checkpoint)
-    yield speed_models.small(checkpoint, device, seen, options.prefix)
-    yield speed_models.small(checkpoint, device, seen, options.prefix, a_step=False)
-    yield speed_models.shipped(checkpoint, device, seen)
+    yield speed.small(checkpoint, device, seen, options.prefix)
+    yield speed.small(checkpoint, device, seen, options.prefix, a_step=False)
+    yield speed.shipped(checkpoint, device, seen)
 
 
 def _seen(checkpoint: Checkpoint) -> list[Prefix]:
@@ -107,8 +106,8 @@ def _seen(checkpoint: Checkpoint) -> list[Prefix]:
     import numpy as np
 
     from dfm_vla_ros.sim.experts import expert_targets
+    from dfm_vla_ros.sim.ik import CONTROL_PERIOD_S
     from dfm_vla_ros.sim.twin import Twin
-    from dfm_vla_ros.sim.waypoints import CONTROL_PERIOD_S
 
     twin, seen = Twin(), []
     for task in checkpoint.config.tasks:

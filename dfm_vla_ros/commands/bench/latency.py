@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.nodes.measurement import Latency
+    from dfm_vla_ros.graph.measurement import Latency
 
 MEDIAN_MS, P99_MS = 10.0, 30.0
 """Targets."""
@@ -37,8 +37,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print; exit status 0 when both targets are met."""
-    from dfm_vla_ros.nodes.demonstration import Demonstration, Settings
-    from dfm_vla_ros.nodes.measurement import measure
+    from dfm_vla_ros.graph.demonstration import Demonstration, Settings
+    from dfm_vla_ros.graph.measurement import measure
     from dfm_vla_ros.resources import resource_path
 
     checkpoint = options.checkpoint or resource_path("checkpoints/default")

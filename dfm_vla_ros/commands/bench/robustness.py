@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _jobs(options: argparse.Namespace) -> list[Job]:
     """Return condition by condition, each task's seeds."""
-    from dfm_vla_ros.evaluation.conditions import CLEAN, conditions
+    from dfm_vla_ros.evaluation.robustness import CLEAN, conditions
     from dfm_vla_ros.sim.tasks import make_task
 
     found = {make_task(task).name: conditions(task) for task in options.tasks}
@@ -97,8 +97,7 @@ def _write(
     options: argparse.Namespace, book: EpisodeBook, common: dict[str, Any], names: Sequence[str]
 ) -> list[str]:
     """Write each condition's result, which ``compare`` and ``eval --beside`` read, and a table."""
-    from dfm_vla_ros.evaluation.conditions import conditions
-    from dfm_vla_ros.evaluation.robustness import table
+    from dfm_vla_ros.evaluation.robustness import conditions, table
     from dfm_vla_ros.model.loading import load_checkpoint
 
     known = {name: found for task in options.tasks for name, found in conditions(task).items()}
@@ -138,7 +137,7 @@ def _start(options: argparse.Namespace) -> None:
 
 
 def _episode(job: Job) -> tuple[Job, Outcome]:
-    from dfm_vla_ros.evaluation.conditions import conditions
+    from dfm_vla_ros.evaluation.robustness import conditions
 
     name, task, number = job
     condition = conditions(task)[name]

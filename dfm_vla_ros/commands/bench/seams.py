@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfm_vla_ros.evaluation.options import add_warm_start, latency
 from dfm_vla_ros.options import positive_count, positive_seconds, seed, versions
-from dfm_vla_ros.policy.defaults import MODES
+from dfm_vla_ros.policy.types import MODES
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _cases(options: argparse.Namespace, tokenizer: ActionTokenizer) -> list[dict
     """Play the scripted cases in each mode."""
     from dfm_vla_ros.evaluation.seams import CASES, Case, smooth, worst
     from dfm_vla_ros.robot.chunks import JoinMode
-    from dfm_vla_ros.robot.description import robot_description
+    from dfm_vla_ros.robot.kinematics import robot_description
     from dfm_vla_ros.robot.limits import JointLimits
     from dfm_vla_ros.sim.experts import expert_targets
     from dfm_vla_ros.sim.twin import Twin

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print."""
     import numpy as np
 
-    from dfm_vla_ros.nodes.trace_bench import HEARD, UNHEARD, measure
+    from dfm_vla_ros.graph.trace_bench import HEARD, UNHEARD, measure
     from dfm_vla_ros.policy.policy import Policy
     from dfm_vla_ros.policy.types import Observation
     from dfm_vla_ros.resources import resource_path

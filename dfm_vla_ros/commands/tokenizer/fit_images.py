@@ -29,11 +29,11 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from dfm_vla_ros.commands.tokenizer.images import check_counts, report
-    from dfm_vla_ros.model.image_tokenizer import check_absent, save_image_tokenizer
+    from dfm_vla_ros.model.loading import check_absent, save_image_tokenizer
     from dfm_vla_ros.robot.joints import CAMERAS
-    from dfm_vla_ros.training.vision import fit_image_tokenizer
-    from dfm_vla_ros.training.vision_quality import (
+    from dfm_vla_ros.training.vision import (
         find_sources,
+        fit_image_tokenizer,
         load_images,
         measure_images,
         split_sources,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dfm_vla_ros.errors import DfmVlaError
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.training.vision_quality import Quality
+    from dfm_vla_ros.training.vision import Quality
 
 LABEL = 14
 
@@ -38,9 +38,9 @@ def run(options: argparse.Namespace) -> int:
     import torch
 
     from dfm_vla_ros.commands.tokenizer.table import demonstrations
-    from dfm_vla_ros.model.image_tokenizer import load_image_tokenizer
+    from dfm_vla_ros.model.loading import load_image_tokenizer
     from dfm_vla_ros.resources import resource_path
-    from dfm_vla_ros.training.vision_quality import find_sources, load_images, measure_images
+    from dfm_vla_ros.training.vision import find_sources, load_images, measure_images
 
     check_counts(options, "per_episode", "workers", "threads")
     folder = options.checkpoint or resource_path("checkpoints/default")

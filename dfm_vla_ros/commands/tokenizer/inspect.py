@@ -44,9 +44,9 @@ def run(options: argparse.Namespace) -> int:
 def describe_folder(folder: Path) -> Iterator[str]:
     """Yield the lines about a checkpoint folder's tokenizers; check that they fit together."""
     from dfm_vla_ros.tokens import load_action_tokenizer
+    from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
     from dfm_vla_ros.tokens.layout import FILE, Layout
-    from dfm_vla_ros.tokens.proprioception import ProprioceptionTokenizer
-    from dfm_vla_ros.tokens.text_files import load_text_tokenizer
+    from dfm_vla_ros.tokens.text import load_text_tokenizer
 
     action, text = load_action_tokenizer(folder), load_text_tokenizer(folder)
     joints = ProprioceptionTokenizer.load(folder)

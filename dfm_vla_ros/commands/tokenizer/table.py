@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from dfm_vla_ros.errors import DfmVlaError
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.evaluation.tokenizers import Row
-    from dfm_vla_ros.tokens.measure import Errors
+    from dfm_vla_ros.evaluation.tokenizers import Errors, Row
 
 NOISE_RAD = 0.012
 FIRST_SEED = 2_000_000

@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dfm_vla_ros.errors import FlowError
 from dfm_vla_ros.flow.baselines import (
     Autoregressive,
     AutoregressiveConfig,
@@ -22,7 +23,6 @@ from dfm_vla_ros.flow.baselines import (
 )
 from dfm_vla_ros.flow.decoding import Decoder
 from dfm_vla_ros.flow.distances import OrderedDistance
-from dfm_vla_ros.flow.errors import FlowError
 from dfm_vla_ros.flow.losses import cross_entropy, head_log_rates, head_rate_loss
 from dfm_vla_ros.flow.paths import MetricPath, MixturePath, Path
 from dfm_vla_ros.flow.solvers import Solver, SolverConfig

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.actions import (
+from dfm_vla_ros.benchmarks.calvin.protocol import (
     METRES,
     GripperRule,
     commanded,
@@ -14,8 +14,8 @@ from dfm_vla_ros.benchmarks.calvin.actions import (
     unbroken,
     wrapped,
 )
-from dfm_vla_ros.benchmarks.calvin.errors import CalvinError
-from dfm_vla_ros.benchmarks.calvin.initial import ROBOT
+from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT
+from dfm_vla_ros.errors import CalvinError
 
 NORMAL = GripperRule()
 

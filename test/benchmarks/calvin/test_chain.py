@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.chain import run_chain
-from dfm_vla_ros.benchmarks.calvin.errors import CalvinError
-from dfm_vla_ros.benchmarks.calvin.initial import ROBOT, scene_of
+from dfm_vla_ros.benchmarks.calvin.oracle import World
 from dfm_vla_ros.benchmarks.calvin.protocol import Protocol
 from dfm_vla_ros.benchmarks.calvin.sequences import initial_states
 from dfm_vla_ros.benchmarks.calvin.simulator import View
-from dfm_vla_ros.benchmarks.calvin.world import World
+from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT, scene_of
+from dfm_vla_ros.benchmarks.calvin.worker import run_chain
+from dfm_vla_ros.errors import CalvinError
 
 STATE = initial_states()[0]
 TASKS = ["open_drawer", "turn_on_led", "close_drawer"]

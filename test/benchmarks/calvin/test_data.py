@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.actions import to_relative
-from dfm_vla_ros.benchmarks.calvin.conversion import convert, to_episode
-from dfm_vla_ros.benchmarks.calvin.data import annotations, frames, recordings
-from dfm_vla_ros.benchmarks.calvin.errors import CalvinError
-from dfm_vla_ros.benchmarks.calvin.initial import ROBOT
+from dfm_vla_ros.benchmarks.calvin.data import annotations, convert, frames, recordings, to_episode
+from dfm_vla_ros.benchmarks.calvin.protocol import to_relative
+from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT
 from dfm_vla_ros.data.dataset import Dataset
+from dfm_vla_ros.errors import CalvinError
 
 FIRST, COUNT = 553567, 8
 CONTENT = {

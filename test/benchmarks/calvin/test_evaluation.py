@@ -7,10 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.evaluation import Plan, evaluate
-from dfm_vla_ros.benchmarks.calvin.films import encode_film
-from dfm_vla_ros.benchmarks.calvin.presets import find_protocol
-from dfm_vla_ros.benchmarks.calvin.running import Installation, program
+from dfm_vla_ros.benchmarks.calvin.evaluation import (
+    Installation,
+    Plan,
+    encode_film,
+    evaluate,
+    find_protocol,
+    program,
+)
 from dfm_vla_ros.benchmarks.calvin.sequences import Chain, chains_from, initial_states
 from dfm_vla_ros.benchmarks.results import Book, Episode, ResultsError
 from dfm_vla_ros.benchmarks.simulators import SimulatorPool

@@ -4,9 +4,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.initial import ROBOT, pyhash_fnv1_32, scene_of, scene_seed
 from dfm_vla_ros.benchmarks.calvin.sequences import initial_states
-from dfm_vla_ros.benchmarks.calvin.tasks import State
+from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT, State, pyhash_fnv1_32, scene_of, scene_seed
 
 
 def test_that_the_hash_is_that_of_the_library_in_its_own_tests() -> None:

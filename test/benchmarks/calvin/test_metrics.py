@@ -1,7 +1,6 @@
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.metrics import metrics, table
-from dfm_vla_ros.benchmarks.calvin.sequences import Chain, initial_states
+from dfm_vla_ros.benchmarks.calvin.sequences import Chain, initial_states, metrics, table
 from dfm_vla_ros.benchmarks.results import Episode
 
 TASKS = ("open_drawer", "turn_on_led", "close_drawer", "turn_off_led", "move_slider_left")

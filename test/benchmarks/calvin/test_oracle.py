@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from dfm_vla_ros.benchmarks.calvin.instructions import INSTRUCTIONS
-from dfm_vla_ros.benchmarks.calvin.oracle import CHECKS, done, turn_deg
+from dfm_vla_ros.benchmarks.calvin.oracle import CHECKS, World, done, turn_deg
 from dfm_vla_ros.benchmarks.calvin.sequences import NAMES
-from dfm_vla_ros.benchmarks.calvin.world import World
+from dfm_vla_ros.benchmarks.calvin.tasks import INSTRUCTIONS
 
 Info = dict[str, Any]
 ROBOT, TABLE, RED, BLUE, PINK = 0, 5, 2, 3, 4

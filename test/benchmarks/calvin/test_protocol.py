@@ -2,9 +2,9 @@ import json
 
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.errors import CalvinError
-from dfm_vla_ros.benchmarks.calvin.presets import find_protocol, protocols
+from dfm_vla_ros.benchmarks.calvin.evaluation import find_protocol, protocols
 from dfm_vla_ros.benchmarks.calvin.protocol import Protocol
+from dfm_vla_ros.errors import CalvinError
 
 
 def test_that_the_official_preset_has_the_official_numbers() -> None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.errors import CalvinError
 from dfm_vla_ros.benchmarks.calvin.sequences import (
     OFFICIAL,
     Chain,
@@ -17,6 +16,7 @@ from dfm_vla_ros.benchmarks.calvin.sequences import (
     read_chains,
 )
 from dfm_vla_ros.benchmarks.calvin.tasks import TASKS, after
+from dfm_vla_ros.errors import CalvinError
 
 
 def _drawn(count: int) -> list[Chain]:

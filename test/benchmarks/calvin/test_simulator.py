@@ -9,10 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.actions import ACTION_NAMES
-from dfm_vla_ros.benchmarks.calvin.jobs import Job
-from dfm_vla_ros.benchmarks.calvin.presets import find_protocol
-from dfm_vla_ros.benchmarks.calvin.running import Installation, program
+from dfm_vla_ros.benchmarks.calvin.evaluation import Installation, find_protocol, program
+from dfm_vla_ros.benchmarks.calvin.protocol import ACTION_NAMES, Job
 from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer

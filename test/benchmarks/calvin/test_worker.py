@@ -8,17 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.actions import ACTION_NAMES
-from dfm_vla_ros.benchmarks.calvin.errors import CalvinError
-from dfm_vla_ros.benchmarks.calvin.initial import ROBOT
-from dfm_vla_ros.benchmarks.calvin.jobs import Job
-from dfm_vla_ros.benchmarks.calvin.presets import find_protocol
-from dfm_vla_ros.benchmarks.calvin.protocol import Protocol
-from dfm_vla_ros.benchmarks.calvin.running import Installation, program
+from dfm_vla_ros.benchmarks.calvin.evaluation import Installation, find_protocol, program
+from dfm_vla_ros.benchmarks.calvin.protocol import ACTION_NAMES, Job, Protocol
 from dfm_vla_ros.benchmarks.calvin.simulator import View, check_folder
+from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT
 from dfm_vla_ros.benchmarks.calvin.worker import commit, policy_of
-from dfm_vla_ros.benchmarks.errors import SimulatorLost
 from dfm_vla_ros.benchmarks.simulators import SimulatorProcess
+from dfm_vla_ros.errors import CalvinError, SimulatorLost
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 

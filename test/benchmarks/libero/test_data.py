@@ -8,11 +8,11 @@ import h5py
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.libero.actions import JOINT_NAMES
 from dfm_vla_ros.benchmarks.libero.data import actions_of, as_episode, convert, still, task_of
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
+from dfm_vla_ros.benchmarks.libero.protocol import JOINT_NAMES
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.tokens.chunks import next_targets
+from dfm_vla_ros.errors import LiberoError
+from dfm_vla_ros.tokens.specification import next_targets
 
 TASK = "KITCHEN_SCENE3_turn_on_the_stove"
 

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.benchmarks.libero import assets
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
-from dfm_vla_ros.benchmarks.libero.installation import Installation, find_installation
-from dfm_vla_ros.benchmarks.libero.states import read_states
+from dfm_vla_ros.benchmarks.libero.protocol import read_states
 from dfm_vla_ros.benchmarks.libero.suites import (
     SUITES,
+    Installation,
     choose_tasks,
+    find_installation,
     find_task,
     instruction_of,
     read_suites,
 )
+from dfm_vla_ros.errors import LiberoError
 
 
 def made_up(folder: Path) -> Installation:

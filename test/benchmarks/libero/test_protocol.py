@@ -8,20 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from dfm_vla_ros.benchmarks.libero.actions import (
+from dfm_vla_ros.benchmarks.libero.evaluation import find_protocol, protocols
+from dfm_vla_ros.benchmarks.libero.protocol import (
+    ALWAYS,
     JOINT_NAMES,
+    ON_DEMAND,
     STATE_NAMES,
     GripperRule,
+    Protocol,
     View,
     axis_angle,
     commands,
     state_vector,
     turned,
 )
-from dfm_vla_ros.benchmarks.libero.episode import run_episode
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
-from dfm_vla_ros.benchmarks.libero.presets import find_protocol, protocols
-from dfm_vla_ros.benchmarks.libero.protocol import ALWAYS, ON_DEMAND, Protocol
+from dfm_vla_ros.benchmarks.libero.simulator import run_episode
+from dfm_vla_ros.errors import LiberoError
 
 
 class Counter:

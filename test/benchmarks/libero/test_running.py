@@ -12,20 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.errors import BenchmarkError, SimulatorLost
-from dfm_vla_ros.benchmarks.libero.actions import JOINT_NAMES, View
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
-from dfm_vla_ros.benchmarks.libero.evaluation import Plan, episode
-from dfm_vla_ros.benchmarks.libero.installation import Installation
-from dfm_vla_ros.benchmarks.libero.jobs import Answer, Job
-from dfm_vla_ros.benchmarks.libero.presets import find_protocol
+from dfm_vla_ros.benchmarks.libero.evaluation import Plan, episode, find_protocol, program
+from dfm_vla_ros.benchmarks.libero.protocol import JOINT_NAMES, Answer, Job, View
 from dfm_vla_ros.benchmarks.libero.replaying import check_actions
-from dfm_vla_ros.benchmarks.libero.running import program
-from dfm_vla_ros.benchmarks.libero.suites import Task
+from dfm_vla_ros.benchmarks.libero.suites import Installation, Task
 from dfm_vla_ros.benchmarks.libero.variation import Variation
 from dfm_vla_ros.benchmarks.libero.worker import asked, played
 from dfm_vla_ros.benchmarks.served import policies
 from dfm_vla_ros.benchmarks.simulators import SimulatorPool, SimulatorProcess
+from dfm_vla_ros.errors import BenchmarkError, LiberoError, SimulatorLost
 from dfm_vla_ros.remote.client import PolicyClient
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
@@ -95,7 +90,7 @@ def test_that_a_camera_that_libero_lacks_is_named(served: tuple[str, list[ActReq
 
 @pytest.mark.parametrize("preset", ["openpi", "openvla_oft", "univla"])
 def test_that_played_actions_reach_the_simulator_as_they_are(tmp_path: Path, preset: str) -> None:
-    from dfm_vla_ros.benchmarks.libero.actions import commands
+    from dfm_vla_ros.benchmarks.libero.protocol import commands
 
     protocol = find_protocol(preset)
     actions = np.random.default_rng(0).uniform(-1, 1, (23, 7))

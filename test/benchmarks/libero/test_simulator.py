@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.libero.actions import ACTION_NAMES, CAMERAS, STATE_NAMES
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError
-from dfm_vla_ros.benchmarks.libero.evaluation import Plan
-from dfm_vla_ros.benchmarks.libero.installation import Installation, find_installation
-from dfm_vla_ros.benchmarks.libero.jobs import Answer, Job
-from dfm_vla_ros.benchmarks.libero.presets import find_protocol
-from dfm_vla_ros.benchmarks.libero.running import program
-from dfm_vla_ros.benchmarks.libero.suites import find_task, read_suites
+from dfm_vla_ros.benchmarks.libero.evaluation import Plan, find_protocol, program
+from dfm_vla_ros.benchmarks.libero.protocol import ACTION_NAMES, CAMERAS, STATE_NAMES, Answer, Job
+from dfm_vla_ros.benchmarks.libero.suites import (
+    Installation,
+    find_installation,
+    find_task,
+    read_suites,
+)
 from dfm_vla_ros.benchmarks.libero.variation import Variation
 from dfm_vla_ros.benchmarks.simulators import SimulatorPool
+from dfm_vla_ros.errors import LiberoError
 from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 

@@ -10,11 +10,17 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from dfm_vla_ros.benchmarks.libero.definitions import changed_tasks, read_definitions
-from dfm_vla_ros.benchmarks.libero.errors import LiberoError, SceneError
-from dfm_vla_ros.benchmarks.libero.presets import find_variation, variations
-from dfm_vla_ros.benchmarks.libero.scenes import replace_goal, replace_kind, swap_places
+from dfm_vla_ros.benchmarks.libero.evaluation import find_variation, variations
 from dfm_vla_ros.benchmarks.libero.suites import Task
-from dfm_vla_ros.benchmarks.libero.variation import CameraShift, LightChange, Variation
+from dfm_vla_ros.benchmarks.libero.variation import (
+    CameraShift,
+    LightChange,
+    Variation,
+    replace_goal,
+    replace_kind,
+    swap_places,
+)
+from dfm_vla_ros.errors import LiberoError, SceneError
 
 POSITION = np.array([0.6586, 0.0, 1.6104])
 QUATERNION = np.array([0.638, 0.3048, 0.3048, 0.638])

@@ -1,0 +1,1 @@
+"""Starting, driving and recording a running ROS 2 graph."""

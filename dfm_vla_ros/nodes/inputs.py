@@ -1,0 +1,212 @@
+"""Subscriptions that tell of torn messages; rclpy itself drops them without a word."""
+
+from __future__ import annotations
+
+import math
+import time
+from array import array
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CameraInfo, Image, JointState
+
+from dfm_vla_ros.nodes import qos
+from dfm_vla_ros.nodes.lifecycle import Parameter
+from dfm_vla_ros.observing.cameras import Rgb
+from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE, ArmJoiner, ArmNames, JointMessage
+from dfm_vla_ros.observing.observer import TASK_STATUS, Observer
+from dfm_vla_ros.observing.sources import Moment, ObserverSettings, TimeBase
+from dfm_vla_ros.robot.chunks import ChunkRefused
+
+
+class WholeMessages:
+    """Subscribes in place of a node."""
+
+    def __init__(self, node: Node, on_torn: Callable[[str, str], None]) -> None:
+        """Call ``on_torn`` with topic and reason when the bytes are no message of the type."""
+        self._node, self._on_torn = node, on_torn
+
+    def create_subscription(
+        self, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile
+    ) -> None:
+        """Call ``callback`` with each whole message; see ``Node.create_subscription``."""
+
+        def take(serialized: bytes) -> None:
+            try:
+                message = deserialize_message(serialized, kind)
+            except Exception as error:  # noqa: BLE001 - rclpy raises RuntimeError and others
+                self._on_torn(topic, f"torn message of {len(serialized)} bytes: {error}")
+                return
+            callback(message)
+
+        self._node.create_subscription(kind, topic, take, profile, raw=True)
+
+
+def fill(message: Image, pixels: Rgb) -> None:
+    """Put ``pixels`` (H, W, 3) RGB into ``message``; one copy, no check per byte."""
+    message.height, message.width = pixels.shape[:2]
+    message.encoding, message.step = "rgb8", 3 * message.width
+    data = array("B")
+    data.frombytes(np.ascontiguousarray(pixels))
+    message.data = data
+
+
+def camera_info(frame_id: str, width: int, height: int, field_of_view_deg: float) -> CameraInfo:
+    """Return the intrinsics of a pinhole camera with this vertical field of view."""
+    focal = height / 2 / math.tan(math.radians(field_of_view_deg) / 2)
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
+    info.header.frame_id = frame_id
+    info.d = [0.0] * 5
+    info.k = [focal, 0.0, centre[0], 0.0, focal, centre[1], 0.0, 0.0, 1.0]
+    info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    info.p = [focal, 0.0, centre[0], 0.0, 0.0, focal, centre[1], 0.0, 0.0, 0.0, 1.0, 0.0]
+    return info
+
+
+PARAMETERS = (
+    Parameter("arm_joint_states", False, "true: from left_arm/joint_states, right_arm/..."),
+    Parameter("arm_joint_names", [""], "seven names that an arm's driver uses; empty: the URDF's"),
+    Parameter("gripper_scale", 1.0, "driver's metres per metre of a finger's travel", (0.01, 100)),
+)
+
+
+class JointStateSource:
+    """Subscribes to the joint states and hands them on under the names of ``robot.joints``."""
+
+    def __init__(
+        self,
+        node: Node,
+        values: Mapping[str, Any],
+        take: Callable[[JointState | JointMessage], None],
+    ) -> None:
+        """Call ``take`` with each; it may hold more joints than the 14."""
+        self._take = take
+        self._joiner = ArmJoiner(ArmNames(values))
+        if not values["arm_joint_states"]:
+            node.create_subscription(JointState, WHOLE, take, qos.SENSOR)
+            return
+        for topic, arm in ARM_TOPICS.items():
+            node.create_subscription(
+                JointState, topic, lambda message, arm=arm: self._join(arm, message), qos.SENSOR
+            )
+
+    def clear(self) -> None:
+        """Forget both arms: the clock jumped or the robot was put elsewhere."""
+        self._joiner.clear()
+
+    def _join(self, arm: str, message: JointState) -> None:
+        joined = self._joiner.join(arm, message)
+        if joined is not None:
+            self._take(joined)
+
+
+class Watch(Observer):
+    """Subscribes to cameras, joints and the task; knows what time it is."""
+
+    def __init__(
+        self, node: Node, time_base: TimeBase, settings: ObserverSettings, on_image: Callable
+    ) -> None:
+        """Call ``on_image`` after each image of the triggering camera."""
+        super().__init__(time_base, settings)
+        self._node, self._on_image = node, on_image
+        whole = WholeMessages(node, self.refuse)
+        for topic, kind in self.topics.items():
+            latched = topic == TASK_STATUS
+            subscribe = (node if latched else whole).create_subscription
+            profile = qos.STATUS if latched else qos.SENSOR
+            subscribe(message_type(kind), topic, self._feeder(topic), profile)
+
+    def _feeder(self, topic: str) -> Callable[[Any], None]:
+        def feed(message: Any) -> None:
+            if self.feed(topic, message, self.now()):
+                self._on_image()
+
+        return feed
+
+    def now(self) -> Moment:
+        """Return the present on both clocks."""
+        ros_ns = self._node.get_clock().now().nanoseconds
+        return Moment(self._time.from_nanoseconds(ros_ns), time.monotonic())
+
+    def complaint(self, now: Moment | None = None) -> str:
+        """Return what is missing, too old, frozen or unusable, or an empty text."""
+        return super().complaint(now or self.now())
+
+
+def message_type(kind: str) -> type:
+    """Return the class of a type like ``sensor_msgs/msg/Image``."""
+    package, folder, name = kind.split("/")
+    return getattr(import_module(f"{package}.{folder}"), name)
+
+
+LARGEST_LEAD_S = 0.5
+"""Of a stamp before this machine's clock; clocks of two machines may differ by less."""
+
+
+class JointWatch:
+    """Counts joint states and remembers when the newest usable one was made and came.
+
+    A message that is not taken leaves the age growing, so silence and nonsense end alike.
+    """
+
+    def __init__(self, maximum_age_s: float) -> None:
+        """Know none yet."""
+        self._maximum_age_s = maximum_age_s
+        self._stamp_s = self._came_s = float("-inf")
+        self.fault = ""
+        """Why the newest message was not taken; empty if it was."""
+        self.count = self.refused = 0
+
+    def take(
+        self,
+        message: JointState,
+        measure: Callable[[list[str], list[float], float], None],
+        stamp_s: float,
+        now_s: float,
+        steady_s: float,
+    ) -> bool:
+        """Hand a message to ``measure``; return whether it is the first with this fault."""
+        self.count += 1
+        before, self.fault = self.fault, self._fault(message, measure, stamp_s, now_s)
+        if not self.fault:
+            self._stamp_s, self._came_s = stamp_s, steady_s
+            return False
+        self.refused += 1
+        return self.fault != before
+
+    def _fault(self, message: JointState, measure: Callable, stamp_s: float, now_s: float) -> str:
+        ahead_s = stamp_s - now_s
+        if ahead_s > LARGEST_LEAD_S:
+            return f"joint states are stamped {ahead_s:.3g} s ahead: synchronise the clocks"
+        try:
+            measure(message.name, message.position, stamp_s)
+        except ChunkRefused as refusal:
+            return str(refusal)
+        return ""
+
+    def forget(self) -> None:
+        """Take none that came so far for current: the clock jumped."""
+        self._stamp_s = self._came_s = float("-inf")
+
+    def age_s(self, now_s: float, steady_s: float) -> float:
+        """Return the larger age by stamp and by arrival [s]; infinite before the first."""
+        return max(now_s - self._stamp_s, steady_s - self._came_s)
+
+    def complaint(self, now_s: float, steady_s: float) -> str:
+        """Return how old they are and why, if they are too old; else an empty text."""
+        age_s = self.age_s(now_s, steady_s)
+        if age_s <= self._maximum_age_s:
+            return ""
+        why = self.fault or "is the robot publishing joint_states?"
+        if age_s == float("inf"):
+            return f"no usable joint states yet: {why}"
+        return (
+            f"the newest joint states are {age_s:.3f} s old, allowed is {self._maximum_age_s} s: "
+            f"{why}"
+        )
