@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from dfm_vla_ros.evaluation.motion import Motion, MotionRecord, State
 from dfm_vla_ros.evaluation.statistics import wilson
-from dfm_vla_ros.policy.realtime import Continuation, Pace
-from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
-from dfm_vla_ros.robot.chunks import ChunkRefused, JoinMode, Request, Verdict
+from dfm_vla_ros.policy.realtime import RealtimeSession
+from dfm_vla_ros.policy.session import Act, PolicyCall
+from dfm_vla_ros.policy.types import Chunk, Observation
+from dfm_vla_ros.robot.chunks import ChunkRefused, JoinMode, Verdict
 from dfm_vla_ros.robot.executor import Executor
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.limits import JointLimits
 from dfm_vla_ros.sim.twin import Twin
 from dfm_vla_ros.tokens.action import ActionTokenizer
 
-Act = Callable[[Observation, int, Guidance | None], Chunk]
 Watch = Callable[[Mapping[str, NDArray[np.uint8]]], None]
 """Takes camera -> image (H, W, 3) RGB."""
 
@@ -161,17 +161,14 @@ class _Episode:
 
     def __init__(self, loop: Loop, seed: int) -> None:
         config, tokenizer = loop.config, loop.tokenizer
-        self._twin, self._act, self._tokenizer = loop.twin, loop.act, tokenizer
-        self._images = loop.images
-        self._limits, self._config, self._seed = loop.limits, config, seed
-        self._hash = tokenizer.hash
+        self._loop, self._twin, self._limits = loop, loop.twin, loop.limits
         self._executor = Executor(tokenizer, loop.limits)
         self._executor.speed = config.speed
-        self._continuation = Continuation(tokenizer, config.mode, config.warm_start_t0)
-        self._pace = Pace(
-            config.mode, config.execute_steps, tokenizer.horizon, tokenizer.control_period_s
+        self._session = RealtimeSession(
+            tokenizer, config.mode, config.execute_steps, config.warm_start_t0
         )
-        self._pending: tuple[float, Chunk] | None = None
+        self._session.begin(GOAL, seed * 1000)
+        self._pending: tuple[PolicyCall, Chunk] | None = None
         self.inference_s: list[float] = []
         self.verdicts: Counter[str] = Counter()
         self.motion = Motion()
@@ -180,8 +177,8 @@ class _Episode:
         """Return the positions (D,) to command at ``now_s``."""
         self._executor.measure(JOINT_NAMES, self._twin.positions, now_s)
         self._deliver(now_s)
-        if self._pending is None and self._pace.due(now_s, self._executor.progress):
-            self._look(now_s)
+        if self._pending is None and self._session.due(now_s, self._executor.progress):
+            self._ask(now_s)
             self._deliver(now_s)
         state = self._state(now_s)
         self.motion.command(now_s, state, self._executor.executing(now_s))
@@ -192,33 +189,29 @@ class _Episode:
         assert state is not None, "measured before"
         return state
 
-    def _look(self, now_s: float) -> None:
+    def _ask(self, now_s: float) -> None:
         """Make a chunk of this moment; it arrives later."""
+        twin, loop = self._twin, self._loop
+        images = twin.render() if loop.images else {}
         commanded = self._state(now_s)[0]
-        guidance = self._continuation.guidance(
-            self._executor.progress, now_s, commanded, self._pace.arrival_s(now_s)
-        )
-        twin = self._twin
-        images = twin.render() if self._images else {}
         observation = Observation(
             images, twin.positions, commanded, twin.instruction, twin.poses()
         )
-        self._pace.looked(now_s)
-        chunk = self._act(observation, self._seed * 1000 + len(self.inference_s), guidance)
+        call = self._session.ask(observation, now_s, self._executor.progress)
+        chunk = loop.act(observation, call.seed, call.guidance)
         self.inference_s.append(chunk.inference_s)
-        self._pending = now_s, chunk
+        self._pending = call, chunk
 
     def _deliver(self, now_s: float) -> None:
         """Hand the pending chunk to the executor once its time has come."""
-        if self._pending is None or now_s < self._pending[0] + self._config.latency_s - SAME_S:
+        latency_s = self._loop.config.latency_s
+        if self._pending is None or now_s < self._pending[0].observed_s + latency_s - SAME_S:
             return
-        (seen_s, chunk), self._pending = self._pending, None
-        number = len(self.inference_s)
-        self._pace.sent(GOAL, number, now_s)
-        self._continuation.remember(GOAL, number, chunk)
+        request = self._session.accept(*self._pending, now_s)
+        self._pending = None
         before = self._state(now_s)
         try:
-            plan = self._executor.receive(self._request(chunk, seen_s, number), now_s)
+            plan = self._executor.receive(request, now_s)
         except ChunkRefused as refusal:
             self._refused(refusal.verdict, now_s)
             return
@@ -228,23 +221,6 @@ class _Episode:
         self.verdicts[verdict.name] += 1
         if verdict.brakes:
             self._executor.hold(now_s)
-
-    def _request(self, chunk: Chunk, seen_s: float, number: int) -> Request:
-        return Request(
-            self._hash,
-            JOINT_NAMES,
-            self._tokenizer.horizon,
-            chunk.tokens.reshape(-1),
-            chunk.reference,
-            self._tokenizer.control_period_s,
-            seen_s,
-            self._config.mode,
-            chunk.committed_steps,
-            self._pace.request_steps,
-            self._pace.expected_interval_s,
-            GOAL,
-            number,
-        )
 
 
 def summarise(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dfm_vla_ros.evaluation.motion import Motion, MotionRecord
 from dfm_vla_ros.policy.realtime import Continuation
-from dfm_vla_ros.policy.types import Chunk
+from dfm_vla_ros.policy.types import Chunk, Guidance
 from dfm_vla_ros.robot.chunks import JoinMode, Request
 from dfm_vla_ros.robot.executor import Executor
 from dfm_vla_ros.robot.joints import JOINT_NAMES
@@ -71,6 +71,7 @@ class _Run:
         self._continuation = Continuation(case.tokenizer, case.mode)
         self.motion = Motion()
         self.pending: tuple[float, Chunk] | None = None
+        self._guidance: Guidance | None = None
         self._begin, self._count = 0.0, 0
 
     def tick(self, now_s: float, look: bool) -> None:
@@ -95,7 +96,7 @@ class _Run:
         targets = targets + self._rng.uniform(-off, off)
         commanded = self.executor.sample(now_s)[0]
         tokens = case.tokenizer.encode(targets, commanded)
-        guidance = self._continuation.guidance(
+        guidance = self._guidance = self._continuation.guidance(
             progress, now_s, commanded, now_s + LATENCY_S + 0.04
         )
         if guidance is None:
@@ -118,7 +119,7 @@ class _Run:
             chunk.committed_steps,
             chunk_id=self._count,
         )
-        self._continuation.remember("", self._count, chunk)
+        self._continuation.remember("", self._count, chunk, self._guidance)
         before = self.executor.sample(now_s)
         plan = self.executor.receive(request, now_s)
         self.motion.joined(before, self.executor.sample, now_s, plan.start_s, plan.time_scale)

@@ -26,7 +26,7 @@ from dfm_vla_ros.nodes.inputs import Watch
 from dfm_vla_ros.nodes.messages import TraceTopic, doubles
 from dfm_vla_ros.nodes.policy_parameters import MODES
 from dfm_vla_ros.policy.policy import Policy
-from dfm_vla_ros.policy.realtime import Continuation, Pace
+from dfm_vla_ros.policy.realtime import Continuation, RequestTiming
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation, grey_observation
 from dfm_vla_ros.robot.chunks import JoinMode
 
@@ -225,7 +225,7 @@ class ChunkMaker:
             RealtimeError: ``execute_steps`` exceeds the horizon.
         """
         steps = self._values["execute_steps"] or policy.execute_steps
-        pace = Pace(self._mode, steps, policy.horizon, policy.control_period_s)
+        pace = RequestTiming(self._mode, steps, policy.horizon, policy.control_period_s)
         self._pace, self._policy, self._decoding = pace, policy, policy.decoding
         self._begin_anew()
         self.times.clear()
@@ -283,7 +283,7 @@ class ChunkMaker:
             guidance = self._continuation.guidance(
                 self._executor.progress, at_s, observation.commanded, self._pace.arrival_s(at_s)
             )
-            self._pace.looked(at_s)
+            self._pace.asked(at_s)
         seed = self._values["seed"] * SEED_STRIDE + goal.submissions
         goal.submissions += 1
         sources = self._watch.sources
@@ -325,8 +325,8 @@ class ChunkMaker:
             goal.inference_s = chunk.inference_s
             message.chunk_id = goal.chunks
             now_s = self._time.from_nanoseconds(self._node.get_clock().now().nanoseconds)
-            self._continuation.remember(goal.id, goal.chunks, chunk)
-            self._pace.sent(goal.id, goal.chunks, now_s)
+            self._continuation.remember(goal.id, goal.chunks, chunk, look.guidance)
+            self._pace.answered(goal.id, goal.chunks, now_s)
             message.expected_interval = self._pace.expected_interval_s
             self._publish(message)
             self._moving = True

@@ -5,7 +5,8 @@ executed when the new chunk arrives can no longer be changed, so they are put in
 clean tokens and held while the other steps are refined (Black, Galliker and Levine 2025, arXiv
 2506.07339, do so by guiding a continuous flow; in a discrete one a token is simply not noised).
 The rest of the running chunk may serve as a start: re-noised to t0 instead of pure noise.
-:class:`Continuation` says which tokens those are, :class:`Pace` when to look next.
+:class:`Continuation` says which tokens those are, :class:`RequestTiming` when the next chunk is
+due, and :class:`RealtimeSession` joins both to the loop that node and evaluation run.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.policy.types import Chunk, Guidance
-from dfm_vla_ros.robot.chunks import JoinMode
+from dfm_vla_ros.policy.session import ChunkSession, PolicyCall
+from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
+from dfm_vla_ros.robot import chunks
+from dfm_vla_ros.robot.chunks import JoinMode, Request
 from dfm_vla_ros.robot.progress import Progress
 
 Array = NDArray[np.float64]
@@ -37,24 +40,20 @@ MARGIN_S = 0.04
 REPLY_S = 0.1
 """A chunk that the executor has not taken by then counts as refused."""
 STAMP_TOLERANCE_S = 0.01
-"""A look may come this much early: image stamps jitter."""
+"""An observation may come this much early: image stamps jitter."""
 
 
 class RealtimeError(DfmVlaError):
     """A setting of the joining of chunks that makes no sense."""
 
 
-class Tokenizer(Protocol):
-    """What is needed of an action tokenizer."""
+class Tokenizer(chunks.Tokenizer, Protocol):
+    """An action tokenizer that can also encode."""
 
-    horizon: int
     per_step: bool
 
     def encode(self, targets: Array, reference: Array) -> NDArray[np.int64]:
         """Return tokens (H, D)."""
-
-    def decode(self, tokens: NDArray[np.integer], reference: Array) -> Array:
-        """Return targets (H, D)."""
 
 
 @dataclass(frozen=True)
@@ -89,17 +88,22 @@ class Continuation:
             )
         self._tokenizer, self.mode, self._t0 = tokenizer, JoinMode(mode), warm_start_t0
         self._chunks: OrderedDict[tuple[str, int], _Running] = OrderedDict()
-        self._kept: Array | None = None
 
-    def remember(self, goal_id: str, chunk_id: int, chunk: Chunk) -> None:
+    def clear(self) -> None:
+        """Continue no chunk sent so far."""
+        self._chunks.clear()
+
+    def remember(
+        self, goal_id: str, chunk_id: int, chunk: Chunk, guidance: Guidance | None = None
+    ) -> None:
         """Keep a chunk that is sent to the executor; the last few are kept.
 
-        Its committed steps are remembered as the last guidance had them, not as tokens: exactly.
+        Its committed steps are remembered as ``guidance`` had them, not as tokens: exactly.
         """
         targets = self._tokenizer.decode(chunk.tokens, chunk.reference)
         kept = chunk.committed_steps
-        if kept and self._kept is not None:
-            targets[:kept] = self._kept[:kept]
+        if kept and guidance is not None and guidance.targets is not None:
+            targets[:kept] = guidance.targets[:kept]
         self._chunks[goal_id, chunk_id] = _Running(targets, np.array(chunk.reference))
         while len(self._chunks) > REMEMBERED:
             self._chunks.popitem(last=False)
@@ -137,36 +141,33 @@ class Continuation:
         executed = (arrival_s - observation_s) / progress.step_period_s
         wanted = ceil(executed + FIRST_STEP - ROUNDING)
         count = max(0, min(wanted, int(left + ROUNDING), horizon - 1))
-        mask = np.zeros(tokens.shape, dtype=bool)
-        mask[:count] = True
-        self._kept = targets
-        return Guidance(mask, tokens, self._t0, count)
+        return Guidance.of_steps(tokens, count, self._t0, targets)
 
 
-class Pace:
-    """When to look next, and how long inference takes; all times on one clock [s]."""
+class RequestTiming:
+    """When the next chunk is due, and how long inference takes; all times on one clock [s]."""
 
     def __init__(
-        self, mode: JoinMode, execute_steps: int, horizon: int, control_period_s: float
+        self, mode: JoinMode, execution_horizon: int, horizon: int, control_period_s: float
     ) -> None:
-        """Look again once ``execute_steps`` of a chunk of ``horizon`` steps are executed.
+        """Ask again once ``execution_horizon`` of a chunk of ``horizon`` steps are executed.
 
         Raises:
-            RealtimeError: ``execute_steps`` is not within 1 .. ``horizon``.
+            RealtimeError: ``execution_horizon`` is not within 1 .. ``horizon``.
         """
-        if not 1 <= execute_steps <= horizon:
-            raise RealtimeError(f"execute_steps is {execute_steps}; give 1 .. {horizon}")
+        if not 1 <= execution_horizon <= horizon:
+            raise RealtimeError(f"execute_steps is {execution_horizon}; give 1 .. {horizon}")
         self.mode = JoinMode(mode)
-        self._execute_steps, self._horizon = execute_steps, horizon
+        self._execution_horizon, self._horizon = execution_horizon, horizon
         self._period_s = control_period_s
         self._first_s = 0.0
         self._times: deque[float] = deque(maxlen=10)
-        self._looked_s = self._sent_s = -np.inf
+        self._asked_s = self._sent_s = -np.inf
         self._sent = ("", 0)
 
     @property
     def expected_inference_s(self) -> float:
-        """Time from a look to its chunk: the largest of the last ten.
+        """Time from an observation to its chunk: the largest of the last ten.
 
         The first, cold one counts only until there is another; 0 before it.
         """
@@ -178,25 +179,25 @@ class Pace:
         inference_s = self.expected_inference_s
         if inference_s == 0:
             return 0.0
-        ahead_s = self._horizon * self._period_s - self._enough_s(self._period_s)
-        return max(inference_s, min(self._execute_steps * self._period_s, ahead_s))
+        ahead_s = self._horizon * self._period_s - self._reserve_s(self._period_s)
+        return max(inference_s, min(self._execution_horizon * self._period_s, ahead_s))
 
     @property
     def request_steps(self) -> int:
         """What a chunk's ``execute_steps`` says: 0, all, unless it has to end at rest before."""
-        return self._execute_steps if self.mode == JoinMode.SYNCHRONOUS else 0
+        return self._execution_horizon if self.mode == JoinMode.SYNCHRONOUS else 0
 
     def arrival_s(self, now_s: float) -> float:
-        """Return when the chunk of a look at ``now_s`` is expected to be joined."""
+        """Return when the chunk of an observation of ``now_s`` is expected to be joined."""
         return now_s + self.expected_inference_s + MARGIN_S
 
-    def looked(self, now_s: float) -> None:
+    def asked(self, now_s: float) -> None:
         """An inference begins on an observation of ``now_s``."""
-        self._looked_s = now_s
+        self._asked_s = now_s
 
-    def sent(self, goal_id: str, chunk_id: int, now_s: float) -> None:
-        """The chunk of the last look was published at ``now_s``."""
-        duration_s = now_s - self._looked_s
+    def answered(self, goal_id: str, chunk_id: int, now_s: float) -> None:
+        """The chunk of the last call was published at ``now_s``."""
+        duration_s = now_s - self._asked_s
         if self._first_s == 0:
             self._first_s = duration_s
         else:
@@ -204,13 +205,13 @@ class Pace:
         self._sent, self._sent_s = (goal_id, chunk_id), now_s
 
     def due(self, now_s: float, progress: Progress | None) -> bool:
-        """Return whether to look at ``now_s``, provided that no inference is under way.
+        """Return whether to ask for a chunk, provided that no inference is under way.
 
         Args:
             now_s: time of the observation.
             progress: of the chunk that the executor follows; None if it follows none.
         """
-        if now_s < self._looked_s + self._period_s - STAMP_TOLERANCE_S:
+        if now_s < self._asked_s + self._period_s - STAMP_TOLERANCE_S:
             return False
         followed = progress is not None and (progress.goal_id, progress.chunk_id) == self._sent
         if not followed and now_s < self._sent_s + REPLY_S:
@@ -220,11 +221,87 @@ class Pace:
         soon_s = now_s + STAMP_TOLERANCE_S
         if self.mode == JoinMode.SYNCHRONOUS:
             return progress.at(now_s) >= progress.last_step - ROUNDING
-        if progress.at(soon_s) >= min(self._execute_steps, progress.last_step) - ROUNDING:
+        if progress.at(soon_s) >= min(self._execution_horizon, progress.last_step) - ROUNDING:
             return True
         left_s = (progress.last_step - progress.at(soon_s)) * progress.step_period_s
-        return left_s <= self._enough_s(progress.step_period_s)
+        return left_s <= self._reserve_s(progress.step_period_s)
 
-    def _enough_s(self, step_period_s: float) -> float:
-        """Return the motion that must be left at a look, one step in reserve."""
+    def _reserve_s(self, step_period_s: float) -> float:
+        """Return the motion that must be left when asking, one step in reserve."""
         return self.expected_inference_s + step_period_s
+
+
+class RealtimeSession(ChunkSession):
+    """The loop of a policy whose chunks an executor follows while the next one is made.
+
+    observation -> ``due``? -> ``ask`` (guidance, seed) -> the policy acts -> ``accept`` (number,
+    account) -> request to the executor, whose progress is the next call's guidance.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        mode: JoinMode,
+        execution_horizon: int,
+        warm_start_t0: float | None = None,
+    ) -> None:
+        """Make chunks in the tokens of ``tokenizer``; see Continuation and RequestTiming.
+
+        Raises:
+            RealtimeError: ``execution_horizon`` or ``warm_start_t0`` is out of range.
+        """
+        super().__init__(execution_horizon)
+        self.mode, self._tokenizer, self._hash = JoinMode(mode), tokenizer, tokenizer.hash
+        self._continuation = Continuation(tokenizer, mode, warm_start_t0)
+        self._timing = RequestTiming(
+            mode, execution_horizon, tokenizer.horizon, tokenizer.control_period_s
+        )
+
+    def hold(self) -> None:
+        """Drop the call under way, and continue no chunk made so far: the arms are stopped."""
+        super().hold()
+        self._continuation.clear()
+
+    def due(self, now_s: float, progress: Progress | None) -> bool:
+        """Return whether to use the observation of ``now_s``; a new goal does not wait."""
+        if self.calls == 0 and self.mode != JoinMode.SYNCHRONOUS:
+            return True
+        return self._timing.due(now_s, progress)
+
+    def ask(
+        self, observation: Observation, observed_s: float, progress: Progress | None
+    ) -> PolicyCall:
+        """Return the policy call for an observation of ``observed_s`` [s].
+
+        ``progress`` is of the chunk that the executor follows, None if it follows none.
+        """
+        guidance = self._continuation.guidance(
+            progress, observed_s, observation.commanded, self._timing.arrival_s(observed_s)
+        )
+        self._timing.asked(observed_s)
+        seed = self._next_seed()
+        return PolicyCall(observation, seed, guidance, observed_s, self.goal_id, self.holds)
+
+    def accept(self, call: PolicyCall, chunk: Chunk, now_s: float) -> Request | None:
+        """Return what the chunk of ``call`` asks of the executor; None: it came too late."""
+        if not self.is_current(call):
+            self.dropped += 1
+            return None
+        number = self._count(chunk.inference_s)
+        self._timing.answered(self.goal_id, number, now_s)
+        self._continuation.remember(self.goal_id, number, chunk, call.guidance)
+        return Request(
+            self._hash,
+            tuple(self._tokenizer.joint_names),
+            self._tokenizer.horizon,
+            chunk.tokens.reshape(-1),
+            chunk.reference,
+            self._tokenizer.control_period_s,
+            call.observed_s,
+            self.mode,
+            chunk.committed_steps,
+            self._timing.request_steps,
+            self._timing.expected_interval_s,
+            self.goal_id,
+            number,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ class Observation:
         instruction: the language goal.
         poses: (P,) where the objects are, which the twin knows, for policies that see them
             (``Policy.pose_names``).
+        image_stamps_s: camera -> when its image was taken [s], where that is known.
     """
 
     images: Mapping[str, NDArray[np.uint8]]
@@ -27,6 +28,7 @@ class Observation:
     commanded: NDArray[np.float64]
     instruction: str
     poses: NDArray[np.float64] | None = None
+    image_stamps_s: Mapping[str, float] = field(default_factory=dict)
 
 
 def grey_observation(
@@ -48,12 +50,27 @@ class Guidance:
         start_t0: time in (0, 1) that the tokens are re-noised to and refined from; None: the free
             ones start as noise.
         committed_steps: number of first steps that are committed whole.
+        targets: (horizon, D) what the tokens stand for, exactly, where that is known.
     """
 
     committed: NDArray[np.bool_]
     tokens: NDArray[np.int64]
     start_t0: float | None
     committed_steps: int
+    targets: NDArray[np.float64] | None = None
+
+    @classmethod
+    def of_steps(
+        cls,
+        tokens: NDArray[np.int64],
+        committed_steps: int,
+        start_t0: float | None = None,
+        targets: NDArray[np.float64] | None = None,
+    ) -> Guidance:
+        """Return the guidance that commits the first ``committed_steps`` of ``tokens``."""
+        committed = np.zeros(tokens.shape, dtype=bool)
+        committed[:committed_steps] = True
+        return cls(committed, tokens, start_t0, committed_steps, targets)
 
 
 @dataclass(frozen=True)

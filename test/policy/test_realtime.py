@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfm_vla_ros.policy.realtime import Continuation, Pace, RealtimeError
-from dfm_vla_ros.policy.types import Chunk, Guidance
+from dfm_vla_ros.policy.realtime import Continuation, RealtimeError, RealtimeSession, RequestTiming
+from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.robot.chunks import JoinMode
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.progress import Progress
@@ -120,7 +120,7 @@ def test_that_committed_steps_are_remembered_as_they_were_and_not_as_tokens() ->
     far = running.reference + 1.0  # every arm joint's token is the first of the range
     first = continuation.guidance(Progress("goal", 0, 10.0, PERIOD_S, HORIZON), 10.1, far, 10.5)
     kept = Chunk(first.tokens, far, 0.0, 1, first.committed_steps)
-    continuation.remember("goal", 1, kept)
+    continuation.remember("goal", 1, kept, first)
     near = Progress("goal", 1, 10.1, PERIOD_S, HORIZON)
     second = continuation.guidance(near, 10.3, targets[2], 10.4)
     assert (second.tokens[:2] == known.encode(np.roll(targets, -3, axis=0), targets[2])[:2]).all()
@@ -182,15 +182,15 @@ def test_that_a_warm_start_outside_its_range_is_refused(t0: float) -> None:
         Continuation(tokenizer(), JoinMode.RTC, t0)
 
 
-# Pace
+# RequestTiming
 
 
-def pace(mode: JoinMode = JoinMode.RTC, durations_s: tuple[float, ...] = ()) -> Pace:
+def pace(mode: JoinMode = JoinMode.RTC, durations_s: tuple[float, ...] = ()) -> RequestTiming:
     """Return a pace that has seen inferences of these durations, the last chunk sent at 10 s."""
-    made = Pace(mode, 4, HORIZON, PERIOD_S)
+    made = RequestTiming(mode, 4, HORIZON, PERIOD_S)
     for duration_s in durations_s:
-        made.looked(10.0 - duration_s)
-        made.sent("goal", 1, 10.0)
+        made.asked(10.0 - duration_s)
+        made.answered("goal", 1, 10.0)
     return made
 
 
@@ -238,7 +238,7 @@ def test_that_a_look_waits_for_the_executors_answer_but_not_for_long() -> None:
 
 def test_that_looks_are_a_control_period_apart_though_all_are_refused() -> None:
     made = pace()
-    made.looked(10.0)
+    made.asked(10.0)
     assert not made.due(10.08, None)
     assert made.due(10.1, None)
 
@@ -246,4 +246,44 @@ def test_that_looks_are_a_control_period_apart_though_all_are_refused() -> None:
 @pytest.mark.parametrize("steps", [0, HORIZON + 1])
 def test_that_more_steps_than_a_chunk_has_are_refused(steps: int) -> None:
     with pytest.raises(RealtimeError, match=r"execute_steps is \d+; give 1 .. 8"):
-        Pace(JoinMode.RTC, steps, HORIZON, PERIOD_S)
+        RequestTiming(JoinMode.RTC, steps, HORIZON, PERIOD_S)
+
+
+# RealtimeSession
+
+
+def observation() -> Observation:
+    return Observation({}, np.zeros(JOINTS), np.zeros(JOINTS), "go")
+
+
+def test_that_a_session_numbers_calls_and_chunks_and_continues_what_it_sent() -> None:
+    session = RealtimeSession(tokenizer(), JoinMode.RTC, 4)
+    session.begin("goal", 1000)
+    assert session.due(10.0, None), "a new goal does not wait"
+    call = session.ask(observation(), 10.0, None)
+    assert (call.seed, call.guidance) == (1000, None)
+    request = session.accept(call, chunk(0), 10.2)
+    assert (request.goal_id, request.chunk_id, request.observation_s) == ("goal", 1, 10.0)
+    assert request.expected_interval_s == pytest.approx(0.4)
+    assert not session.due(10.25, None)
+    again = session.ask(observation(), 10.6, Progress("goal", 1, 10.2, PERIOD_S, HORIZON))
+    assert again.seed == 1001
+    assert again.guidance.committed_steps == 3
+
+
+@pytest.mark.parametrize("between", ["hold", "another goal"])
+def test_that_a_chunk_asked_for_before_a_hold_or_for_another_goal_is_dropped(between: str) -> None:
+    session = RealtimeSession(tokenizer(), JoinMode.RTC, 4)
+    session.begin("goal")
+    call = session.ask(observation(), 10.0, None)
+    session.hold() if between == "hold" else session.begin("other")
+    assert session.accept(call, chunk(0), 10.2) is None
+    assert (session.dropped, session.published) == (1, 0)
+
+
+def test_that_after_a_hold_no_earlier_chunk_is_continued() -> None:
+    session = RealtimeSession(tokenizer(), JoinMode.RTC, 4)
+    session.begin("goal")
+    session.accept(session.ask(observation(), 10.0, None), chunk(0), 10.2)
+    session.hold()
+    assert session.ask(observation(), 10.5, RUNNING).guidance is None
