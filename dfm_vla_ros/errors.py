@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 
 class DfmVlaError(Exception):
@@ -56,9 +55,7 @@ class CalvinError(BenchmarkError):
 
 
 class RemoteError(DfmVlaError):
-    """The connection or what came over it; ``code`` is how a ``Failure`` names it."""
-
-    code: ClassVar[str] = "remote"
+    """The connection to a policy in another process, or what came over it."""
 
 
 class ConnectionFailed(RemoteError):
@@ -70,37 +67,15 @@ class PeerLost(RemoteError):
 
 
 class TimedOut(RemoteError):
-    """The other side took too long.
-
-    The connection is closed, or a late answer could be taken for that of the next call.
-    """
-
-    code = "slow"
+    """The other side took too long; its late answer would be taken for that of the next call."""
 
 
 class ProtocolError(RemoteError):
     """A message is malformed or too large; nothing was done."""
 
-    code = "protocol"
-
-
-class VersionMismatch(RemoteError):
-    """Client and server speak different versions of the protocol."""
-
-    code = "version"
-
 
 class PolicyFailed(RemoteError):
-    """The server's ``Failure``.
-
-    Attributes:
-        reason: ``busy`` (another client is served), ``request`` (well-formed, but not what the
-            policy asks for), ``policy`` (the policy refused) or ``crash``.
-    """
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+    """The server answered with an error."""
 
 
 class BagError(DfmVlaError):

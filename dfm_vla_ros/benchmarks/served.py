@@ -16,7 +16,7 @@ import yaml
 
 from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.messages import About
+from dfm_vla_ros.remote.protocol import About
 from dfm_vla_ros.resources import resource_path
 
 Protocol = TypeVar("Protocol", bound=Any)
@@ -101,7 +101,7 @@ def about(addresses: Sequence[str]) -> About:
 
 
 def _about(address: str) -> About:
-    with PolicyClient(address, wait_s=5.0, name="a benchmark") as client:
+    with PolicyClient(address, wait_s=5.0) as client:
         return client.about
 
 

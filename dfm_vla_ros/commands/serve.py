@@ -1,18 +1,17 @@
 """``dfm-vla serve``: a checkpoint for simulators and programs in other environments.
 
-Clients are ``dfm_vla_ros.remote.client.PolicyClient``: numpy and msgpack are all they need. One
-client at a time; another one is told so. docs/benchmarks.md has the protocol.
+Clients are ``dfm_vla_ros.remote.client.PolicyClient`` and openpi's client: the wire format is
+openpi's. docs/benchmarks.md has the protocol.
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
 from functools import partial
 from pathlib import Path
 
 from dfm_vla_ros.options import positive_count
-from dfm_vla_ros.remote.addresses import DEFAULT_ADDRESS
+from dfm_vla_ros.remote.protocol import DEFAULT_ADDRESS
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -43,25 +42,26 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from dfm_vla_ros.policy.policy import Policy
     from dfm_vla_ros.policy.serving import about, answering
-    from dfm_vla_ros.remote.addresses import end_at, leave
-    from dfm_vla_ros.remote.server import PolicyServer
+    from dfm_vla_ros.remote.server import PolicyServer, serve_until_signal
     from dfm_vla_ros.resources import resource_path
 
     folder = options.checkpoint or resource_path("checkpoints/default")
-    policy = Policy.load(
-        folder, options.device, options.threads, options.steps, options.validation
-    )
+    given = (folder, options.device, options.threads, options.steps, options.validation)
+    # torch's number of threads holds in the thread that sets it.
+    thread = ThreadPoolExecutor(1, thread_name_prefix="policy")
+    policy = thread.submit(Policy.load, *given).result()
     say = partial(print, flush=True)
     server = PolicyServer(
         answering(policy),
         about(policy),
         options.address,
         allow_remote=options.allow_remote,
+        thread=thread,
         log=say,
     )
-    end_at((signal.SIGINT, signal.SIGTERM), server.close)
     say(f"{policy.checkpoint_hash[:12]} is served at {server.address}")
-    server.serve_forever()
-    leave()
+    serve_until_signal(server)

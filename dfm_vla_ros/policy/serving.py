@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.policy.types import Observation
-from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
+from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 
 
 class NotServable(DfmVlaError):
@@ -28,7 +28,6 @@ def about(policy: Policy) -> About:
         )
     names = policy.tokenizer.joint_names
     return About(
-        protocol=PROTOCOL,
         checkpoint_hash=policy.checkpoint_hash,
         cameras=policy.cameras,
         image_sizes=policy.image_sizes,
@@ -49,9 +48,7 @@ def answering(policy: Policy) -> Callable[[ActRequest], ActReply]:
 
     def act(request: ActRequest) -> ActReply:
         began_s = time.perf_counter()
-        observation = Observation(
-            request.images, request.state, request.commanded, request.instruction
-        )
+        observation = Observation(request.images, request.state, request.commanded, request.prompt)
         chunk = policy.act(observation, request.seed)
         actions = policy.tokenizer.decode(chunk.tokens, chunk.reference)
         return ActReply(actions, time.perf_counter() - began_s, chunk.evaluations)

@@ -1,104 +1,77 @@
-"""A policy in another process, as its client sees it."""
+"""A policy in another process, as its client sees it. Needs numpy, msgpack and websockets."""
 
 from __future__ import annotations
 
-import os
 import time
-from typing import Self, TypeVar
+from contextlib import ExitStack
+from typing import Self
 
-from dfm_vla_ros.errors import (
-    ConnectionFailed,
-    PeerLost,
-    PolicyFailed,
-    ProtocolError,
-    RemoteError,
-    TimedOut,
-    VersionMismatch,
-)
-from dfm_vla_ros.remote.addresses import parse_address
-from dfm_vla_ros.remote.codec import LARGEST, Connection
-from dfm_vla_ros.remote.messages import (
-    PROTOCOL,
+from websockets.exceptions import WebSocketException
+from websockets.sync.client import ClientConnection, connect
+
+from dfm_vla_ros.errors import ConnectionFailed, PeerLost, PolicyFailed, ProtocolError, TimedOut
+from dfm_vla_ros.remote.protocol import (
+    LARGEST,
     About,
     ActReply,
     ActRequest,
-    Alive,
-    Failure,
-    Health,
-    Hello,
-    Message,
-    check_reply,
-    check_request,
+    decode,
+    encode,
+    parse_address,
 )
 
-Reply = TypeVar("Reply", bound=Message)
 RETRY_S = 0.1
-RAISED: tuple[type[RemoteError], ...] = (ProtocolError, VersionMismatch, TimedOut)
 
 
 class PolicyClient:
-    """A connection to ``dfm-vla serve``.
+    """A connection to ``dfm-vla serve``; not for several threads at once.
 
-    Not for several threads at once. After TimedOut, PeerLost and ProtocolError the connection is
-    closed: make another client.
+    After TimedOut, PeerLost and ProtocolError the connection is closed: make another client.
     """
 
-    def __init__(
-        self,
-        address: str,
-        timeout_s: float = 60.0,
-        wait_s: float = 0.0,
-        name: str = "",
-        largest: int = LARGEST,
-    ) -> None:
-        """Connect and say hello.
+    def __init__(self, address: str, timeout_s: float = 60.0, wait_s: float = 0.0) -> None:
+        """Connect and read what the policy is.
 
         Args:
             address: ``127.0.0.1:5560`` or the path of a socket.
             timeout_s: bound of every wait: for the connection, and for the answer to a call.
-            wait_s: how long to try again while nobody listens or another client is served.
-            name: who this is, for the server's log and for other clients.
-            largest: bytes of a message.
+            wait_s: how long to try again while nobody listens.
 
         Raises:
             ConnectionFailed: nobody listens, or the address is none.
-            PolicyFailed: another client is served.
-            VersionMismatch: the server speaks another version.
             ProtocolError, TimedOut, PeerLost: it does not answer as a server of policies does.
         """
         self._address, self._timeout_s = parse_address(address), timeout_s
-        self._hello = Hello(PROTOCOL, name or f"process {os.getpid()}")
-        self._closed: str = ""
-        self._connection, self.about = self._greeted(time.monotonic() + wait_s, largest)
+        self._open = ExitStack()
+        self._connection = self._connected(time.monotonic() + wait_s)
+        try:
+            self.about = About.read(self._receive())
+        except Exception:
+            self.close()
+            raise
 
     def act(self, request: ActRequest) -> ActReply:
         """Return what to do next.
 
         Raises:
-            ProtocolError: the request lacks what the policy asks for (nothing was sent, the
-                connection stays) or is too large, or the answer is malformed.
-            PolicyFailed: the policy refused the request; the connection stays.
+            PolicyFailed: the policy refused the request, and says why; the connection stays.
+            ProtocolError: the request is too large (nothing was sent), or the answer is malformed.
             TimedOut: no answer within ``timeout_s``.
             PeerLost: the server has gone.
         """
-        check_request(self.about, request)
-        reply = self._call(request, ActReply)
+        data = encode(request)
         try:
-            check_reply(self.about, reply)
-        except ProtocolError:
-            self.close("its answer had another shape")
+            self._connection.send(data)
+            return ActReply.read(self._receive(), self.about)
+        except (TimedOut, ProtocolError):
+            self.close()
             raise
-        return reply
+        except (WebSocketException, OSError) as error:
+            raise self._lost(error) from error
 
-    def alive(self) -> Alive:
-        """Return how the server is; raises as ``act`` does."""
-        return self._call(Health(), Alive)
-
-    def close(self, why: str = "it was closed") -> None:
+    def close(self) -> None:
         """Close the connection; a second time nothing happens."""
-        if not self._closed:
-            self._closed = why
-            self._connection.close()
+        self._open.close()
 
     def __enter__(self) -> Self:
         return self
@@ -106,73 +79,47 @@ class PolicyClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, message: Message, expected: type[Reply]) -> Reply:
-        if self._closed:
-            raise PeerLost(
-                f"the connection to {self._address} is closed because {self._closed}: "
-                "connect again"
-            )
-        try:
-            return _exchange(self._connection, message, expected, self._timeout_s)
-        except (PeerLost, ProtocolError, TimedOut, VersionMismatch) as error:
-            self.close(str(error))
-            raise
-
-    def _greeted(self, until_s: float, largest: int) -> tuple[Connection, About]:
+    def _connected(self, until_s: float) -> ClientConnection:
         """Connect, again and again until ``until_s``."""
         while True:
             try:
-                return self._greet(largest)
-            except (ConnectionFailed, PolicyFailed) as error:
-                busy = not isinstance(error, PolicyFailed) or error.reason == "busy"
-                if not busy or time.monotonic() + RETRY_S > until_s:
+                return self._connect()
+            except ConnectionFailed:
+                if time.monotonic() + RETRY_S > until_s:
                     raise
             time.sleep(RETRY_S)
 
-    def _greet(self, largest: int) -> tuple[Connection, About]:
-        connection = Connection(self._address.connect(self._timeout_s), largest)
+    def _connect(self) -> ClientConnection:
+        sock = self._address.connect(self._timeout_s)
         try:
-            about = _exchange(connection, self._hello, About, self._timeout_s)
-            if about.protocol != PROTOCOL:
-                raise VersionMismatch(_versions(about.protocol))
-        except RemoteError:
-            connection.close()
-            raise
-        return connection, about
+            opening = connect(
+                "ws://policy",
+                sock=sock,
+                compression=None,
+                max_size=LARGEST,
+                open_timeout=self._timeout_s,
+                ping_interval=None,
+                close_timeout=1.0,
+                proxy=None,
+            )
+            return self._open.enter_context(opening)
+        except TimeoutError as error:
+            raise TimedOut(f"{self._address}: no handshake in {self._timeout_s:g} s") from error
+        except (WebSocketException, OSError, EOFError) as error:
+            sock.close()
+            raise ProtocolError(f"{self._address} serves no policies: {error}") from error
 
+    def _receive(self) -> dict:
+        """Return the next answer of the server."""
+        try:
+            frame = self._connection.recv(self._timeout_s)
+        except TimeoutError as error:
+            raise TimedOut(f"{self._address}: no answer in {self._timeout_s:g} s") from error
+        except (WebSocketException, OSError) as error:
+            raise self._lost(error) from error
+        if isinstance(frame, str):
+            raise PolicyFailed(f"the server says: {frame}")
+        return decode(frame)
 
-def _exchange(
-    connection: Connection, message: Message, expected: type[Reply], timeout_s: float
-) -> Reply:
-    """Send a message and return its answer, all within ``timeout_s``."""
-    deadline = time.monotonic() + timeout_s
-    lost: PeerLost | None = None
-    try:
-        connection.send(message, timeout_s)
-    except PeerLost as error:
-        lost = error  # the server may have said why before it went
-    left_s = max(deadline - time.monotonic(), 0.0)
-    try:
-        reply = connection.receive(left_s, left_s)
-    except PeerLost as error:
-        raise lost or error from error
-    if isinstance(reply, Failure):
-        raise _raised(reply)
-    if not isinstance(reply, expected):
-        raise ProtocolError(
-            f"{type(message).__name__} was answered by {type(reply).__name__}, "
-            f"expected {expected.__name__}"
-        )
-    return reply
-
-
-def _raised(failure: Failure) -> RemoteError:
-    """Return the server's failure as the error that it is here."""
-    for kind in RAISED:
-        if failure.code == kind.code:
-            return kind(f"the server says: {failure.message}")
-    return PolicyFailed(f"the server says: {failure.message}", failure.code)
-
-
-def _versions(other: int) -> str:
-    return f"the server speaks version {other}, this client {PROTOCOL}: install the same release"
+    def _lost(self, error: Exception) -> PeerLost:
+        return PeerLost(f"the server at {self._address} has gone ({error}): connect again")

@@ -13,7 +13,7 @@ import numpy as np
 
 from dfm_vla_ros.errors import ConnectionFailed
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
+from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
 WARM_UP = 20
@@ -86,7 +86,6 @@ def served(address: str, cameras: tuple[str, ...]) -> Iterator[str]:
 def _serve(address: str, cameras: tuple[str, ...], ready: Pipe) -> None:
     names = tuple(f"joint{index}" for index in range(STATE))
     about = About(
-        protocol=PROTOCOL,
         checkpoint_hash="",
         cameras=cameras,
         image_sizes={},

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from served import ABOUT, Counting
+from served import ABOUT, echo
 from small import small_checkpoint
 
 from dfm_vla_ros.benchmarks.served import about, policies
@@ -19,7 +19,7 @@ from dfm_vla_ros.remote.server import PolicyServer
 
 @contextmanager
 def _server(path: Path, checkpoint_hash: str) -> Iterator[str]:
-    server = PolicyServer(Counting(), replace(ABOUT, checkpoint_hash=checkpoint_hash), str(path))
+    server = PolicyServer(echo, replace(ABOUT, checkpoint_hash=checkpoint_hash), str(path))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:

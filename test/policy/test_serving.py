@@ -19,7 +19,7 @@ from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.policy.serving import NotServable, about
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.messages import ActRequest
+from dfm_vla_ros.remote.protocol import ActRequest
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
 PATIENCE_S = 120.0
@@ -41,7 +41,7 @@ def client(folder: Path) -> Iterator[PolicyClient]:
     with subprocess.Popen([*command, "--address", address], **pipes) as process:
         try:
             assert process.stdout.readline().endswith(f" is served at {address}\n")
-            with PolicyClient(address, PATIENCE_S, wait_s=PATIENCE_S, name="test") as client:
+            with PolicyClient(address, PATIENCE_S, wait_s=PATIENCE_S) as client:
                 yield client
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE_S) == 0

@@ -38,7 +38,7 @@ from dfm_vla_ros.benchmarks.calvin.simulator import CalvinSimulator, View
 from dfm_vla_ros.benchmarks.calvin.tasks import INSTRUCTIONS, ROBOT, State, scene_of
 from dfm_vla_ros.errors import CalvinError, DfmVlaError
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.messages import ActRequest
+from dfm_vla_ros.remote.protocol import ActRequest
 
 Array = NDArray[np.float64]
 Act = Callable[[View, str], Array]
@@ -215,7 +215,7 @@ def policy_of(job: Job, protocol: Protocol) -> Iterator[tuple[Act, int]]:
     if not job.policy:
         yield played(np.load(job.actions), protocol), 1
         return
-    with PolicyClient(job.policy, wait_s=POLICY_WAIT_S, name="CALVIN") as client:
+    with PolicyClient(job.policy, wait_s=POLICY_WAIT_S) as client:
         yield asked(client, job, protocol), client.about.execute_steps
 
 

@@ -33,7 +33,7 @@ from dfm_vla_ros.benchmarks.libero.simulator import Act, LiberoSimulator, config
 from dfm_vla_ros.benchmarks.libero.variation import Variation
 from dfm_vla_ros.errors import DfmVlaError, LiberoError
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.messages import ActRequest
+from dfm_vla_ros.remote.protocol import ActRequest
 
 POLICY_WAIT_S = 60.0
 LIBRARIES = ("hf-libero", "robosuite", "mujoco", "numpy")
@@ -89,7 +89,7 @@ class Bench:
     def _policy(self, job: Job, protocol: Protocol) -> Act:
         if self._client is None or self._client[0] != job.policy:
             self._drop_policy()
-            client = PolicyClient(job.policy, wait_s=POLICY_WAIT_S, name="LIBERO")
+            client = PolicyClient(job.policy, wait_s=POLICY_WAIT_S)
             self._client = job.policy, client
         return asked(self._client[1], job, protocol)
 

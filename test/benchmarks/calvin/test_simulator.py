@@ -12,7 +12,7 @@ import pytest
 from dfm_vla_ros.benchmarks.calvin.evaluation import Installation, find_protocol, program
 from dfm_vla_ros.benchmarks.calvin.protocol import ACTION_NAMES, Job
 from dfm_vla_ros.benchmarks.simulators import SimulatorPool
-from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
+from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
 STATE = {
@@ -49,7 +49,7 @@ class Pressing:
     def __call__(self, request: ActRequest) -> ActReply:
         hand, way = request.state[:3], np.zeros(3)
         self.above |= bool(np.linalg.norm(hand - ABOVE) < 0.02)
-        if "led" in request.instruction:
+        if "led" in request.prompt:
             way = np.clip(((BUTTON if self.above else ABOVE) - hand) / 0.04, -1, 1)
         return ActReply(np.array([[*way, 0, 0, 0, -1.0]]), 0.0, 1)
 
@@ -57,7 +57,7 @@ class Pressing:
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     sizes = {"static": (200, 200), "gripper": (84, 84)}
-    about = About(PROTOCOL, "c0ffee", tuple(sizes), sizes, STATES, ACTION_NAMES, 1, 1, 1 / 30, {})
+    about = About("c0ffee", tuple(sizes), sizes, STATES, ACTION_NAMES, 1, 1, 1 / 30, {})
     server = PolicyServer(Pressing(), about, f"{tmp_path}/p.sock")
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"{tmp_path}/p.sock"

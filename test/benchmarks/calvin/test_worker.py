@@ -15,7 +15,7 @@ from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT
 from dfm_vla_ros.benchmarks.calvin.worker import commit, policy_of
 from dfm_vla_ros.benchmarks.simulators import SimulatorProcess
 from dfm_vla_ros.errors import CalvinError, SimulatorLost
-from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
+from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
 IMAGES = {
@@ -42,7 +42,7 @@ def _served(
 ) -> Iterator[str]:
     names = ACTION_NAMES if count == 7 else tuple(f"state{number}" for number in range(count))
     sizes = {camera: (8, 8) for camera in cameras}
-    about = About(PROTOCOL, "c0ffee", cameras, sizes, names, ACTION_NAMES, 4, 3, 1 / 30, {})
+    about = About("c0ffee", cameras, sizes, names, ACTION_NAMES, 4, 3, 1 / 30, {})
     server = PolicyServer(policy, about, f"{folder}/p.sock")
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -74,7 +74,7 @@ def test_that_the_policy_sees_both_views_its_own_state_and_another_seed_each_tim
     }
     assert np.allclose(first.state, ROBOT[:7])
     assert np.allclose(first.commanded, [*(ROBOT[:6] + 0.01), 0.08])
-    assert first.instruction == "open the drawer"
+    assert first.prompt == "open the drawer"
     assert first.seed != second.seed
 
 

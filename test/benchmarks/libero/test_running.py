@@ -22,7 +22,7 @@ from dfm_vla_ros.benchmarks.served import policies
 from dfm_vla_ros.benchmarks.simulators import SimulatorPool, SimulatorProcess
 from dfm_vla_ros.errors import BenchmarkError, LiberoError, SimulatorLost
 from dfm_vla_ros.remote.client import PolicyClient
-from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
+from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
 OPENPI = find_protocol("openpi", episodes=4)
@@ -55,9 +55,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, list[ActRequest]]]:
         return ActReply(np.full((8, 7), 0.5), 0.0, 1)
 
     sizes = {"third": (4, 4), "wrist": (4, 4)}
-    about = About(
-        PROTOCOL, "ab", ("third", "wrist"), sizes, JOINT_NAMES, JOINT_NAMES, 8, 4, 0.05, {}
-    )
+    about = About("ab", ("third", "wrist"), sizes, JOINT_NAMES, JOINT_NAMES, 8, 4, 0.05, {})
     server = PolicyServer(act, about, str(tmp_path / "policy.sock"))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -77,7 +75,7 @@ def test_that_a_policy_is_asked_with_its_cameras_its_state_and_a_seed_of_its_own
         assert act(view(), 0).shape == (8, 7)
         act(view(), 1)
     first, second = requests
-    assert first.instruction == "do 1" and not first.commanded.any()
+    assert first.prompt == "do 1" and not first.commanded.any()
     assert np.allclose(first.state, [1, 2, 3, 0, 0, 0, 0.05])
     assert first.images["wrist"].max() == 1 and first.images["third"].max() == 0
     assert (first.seed, second.seed) == (7_001_003_000, 7_001_003_001)

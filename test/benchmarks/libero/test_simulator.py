@@ -21,7 +21,7 @@ from dfm_vla_ros.benchmarks.libero.suites import (
 from dfm_vla_ros.benchmarks.libero.variation import Variation
 from dfm_vla_ros.benchmarks.simulators import SimulatorPool
 from dfm_vla_ros.errors import LiberoError
-from dfm_vla_ros.remote.messages import PROTOCOL, About, ActReply, ActRequest
+from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
 # Where they are in stored state 0 of "pick up the cream cheese and place it in the basket" [m].
@@ -76,7 +76,7 @@ class Carrying:
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
     sizes = dict.fromkeys(CAMERAS, (64, 64))
-    about = About(PROTOCOL, "c0ffee", CAMERAS, sizes, STATE_NAMES, ACTION_NAMES, 1, 1, 0.05, {})
+    about = About("c0ffee", CAMERAS, sizes, STATE_NAMES, ACTION_NAMES, 1, 1, 0.05, {})
     server = PolicyServer(Carrying(), about, f"{tmp_path}/p.sock")
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
