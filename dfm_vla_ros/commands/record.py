@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from dfm_vla_ros.options import positive_seconds
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.graph.recorder import Recorder
+    from dfm_vla_ros.nodes.recorder import Recorder
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -41,8 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Record; the exit status is in the module's docstring."""
-    from dfm_vla_ros.graph.recorder import Recorder
     from dfm_vla_ros.nodes.lifecycle import run as run_node
+    from dfm_vla_ros.nodes.recorder import Recorder
 
     made: list[Recorder] = []
 

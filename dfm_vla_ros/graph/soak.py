@@ -14,6 +14,7 @@ from builtin_interfaces.msg import Time
 from std_srvs.srv import Trigger
 
 from dfm_vla_ros.action import ExecuteInstruction
+from dfm_vla_ros.children import end
 from dfm_vla_ros.graph.client import GraphClient, GraphSilent
 from dfm_vla_ros.graph.processes import Children
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, PolicyStatus
@@ -165,9 +166,7 @@ class Soak:
         self._client.goals.send_goal_async(ExecuteInstruction.Goal(instruction=text))
 
     def _kill(self, name: str) -> None:
-        child = self._children.members[name]
-        child.signal(signal.SIGKILL)
-        child.wait(time.monotonic() + 10.0)
+        end(self._children.members[name].process, number=signal.SIGKILL)
         died = self._client.node.get_clock().now().to_msg()
         self.record.memory_mb.pop(name, None)
         self.record.lives[name] += 1
@@ -244,7 +243,7 @@ class Soak:
 
     def _measure(self) -> None:
         for name, child in self._children.members.items():
-            resident = resident_mb(child.process.pid) if child.process else None
+            resident = resident_mb(child.process.pid)
             if resident is not None:
                 samples = self.record.memory_mb.setdefault(name, [])
                 samples.append((time.monotonic() - self._began_s, resident))

@@ -40,13 +40,13 @@ def test_that_a_child_that_dies_is_reported_with_its_last_words(tmp_path: Path) 
 
 
 def test_that_leaving_ends_children_that_ignore_sigint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("dfm_vla_ros.graph.processes.PATIENCE_S", 0.5)
     stubborn = "import signal,time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
     with Children(1, tmp_path) as children:
         pid = children.start("stubborn", "timeit", "-n1", "-r1", stubborn).process.pid
         children.check()
+        children.stop(patience_s=0.5)
     assert not is_alive(pid)
 
 

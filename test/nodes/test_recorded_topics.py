@@ -8,7 +8,7 @@ import pytest
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from dfm_vla_ros.bags.storage import TOPICS
-from dfm_vla_ros.graph.recorder import missing, needed, profile, usual_topics
+from dfm_vla_ros.nodes.recorder import missing, needed, profile, usual_topics
 
 
 def publisher(reliable: bool, durable: bool) -> SimpleNamespace:
