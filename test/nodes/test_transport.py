@@ -11,10 +11,10 @@ from dfm_vla_ros.nodes.qos import CHOICES, local, own_domain
 PEER = """
 import os, sys
 from pathlib import Path
-from dfm_vla_ros.nodes import domain, transport
+from dfm_vla_ros.nodes import qos
 
-transport.only_udp()
-os.environ.update(domain.local())
+qos.only_udp()
+os.environ.update(qos.local())
 import rclpy
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
