@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from dfm_vla_ros import __version__, commands
+from dfm_vla_ros import __version__, commands, signals
 from dfm_vla_ros.errors import DfmVlaError
 
 # dfm_vla_ros.msg and its like are the only modules of this package that can be missing.
@@ -36,6 +36,19 @@ def add_commands(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; return its exit status (0 only if what was asked for happened)."""
+    with signals.noted():
+        try:
+            status = _run(arguments)
+        except KeyboardInterrupt:
+            status = 128 + signal.SIGINT
+        except BaseException:  # a signal can come out as any exception
+            if signals.status() is None:
+                raise
+            status = 1
+        return status and (signals.status() or status)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         status = int(options.run(options) or 0)
@@ -52,8 +65,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # who read the output has gone, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    except KeyboardInterrupt:
-        return 130
 
 
 if __name__ == "__main__":

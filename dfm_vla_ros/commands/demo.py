@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from dfm_vla_ros import signals
 from dfm_vla_ros.options import (
     add_black_cameras,
     black_cameras,
@@ -68,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     from dfm_vla_ros.graph.demonstration import Demonstration, Settings
     from dfm_vla_ros.resources import resource_path
 
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    signals.listen(signal.SIGTERM)
     checkpoint = options.checkpoint or resource_path("checkpoints/default")
     settings = Settings(
         task=options.task,

@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfm_vla_ros import signals
 from dfm_vla_ros.errors import DfmVlaError
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
     if not 0 < options.minutes <= 10_000:
         raise DfmVlaError(f"--minutes is {options.minutes}; give a number in (0, 10000]")
+    signals.listen(signal.SIGTERM)
     if options.transport == "udp":
         only_udp()
     checkpoint = (options.checkpoint or resource_path("checkpoints/default")).resolve()

@@ -15,6 +15,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.signals import SignalHandlerOptions
 
+from dfm_vla_ros import signals
 from dfm_vla_ros.action import ExecuteInstruction
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.msg import ExecutorStatus, PolicyStatus, TaskStatus
@@ -116,6 +117,7 @@ class GraphClient:
         """
         end_s = time.monotonic() + timeout_s
         while not condition():
+            signals.check()
             self._check()
             if time.monotonic() > end_s:
                 raise GraphSilent(f"no {what} within {timeout_s:.0f} s; see the nodes' logs")

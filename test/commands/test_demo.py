@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -176,6 +177,22 @@ def test_that_a_signal_ends_every_process(
     end_by(demo, number)
     assert demo.returncode == status
     assert not any(is_alive(pid) for pid in nodes.values())
+
+
+def test_that_a_demo_that_is_still_starting_can_be_interrupted_at_any_moment(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    moments = random.Random(time.time_ns())
+    for number in range(3):
+        demo = start_demo(checkpoint, tmp_path / str(number), "--no-record")
+        wait(lambda demo=demo: children_of(demo.pid), "first node")
+        delay_s = moments.uniform(0.0, 3.0)
+        time.sleep(delay_s)
+        nodes = children_of(demo.pid)
+        demo.send_signal(signal.SIGINT)
+        _, errors = demo.communicate(timeout=PATIENCE_S)
+        assert demo.returncode == 130, f"{delay_s:.3f} s after the first node: {errors}"
+        assert not any(is_alive(pid) for pid in nodes.values())
 
 
 def test_that_a_bag_can_be_read_after_an_interrupt(checkpoint: Path, tmp_path: Path) -> None:
