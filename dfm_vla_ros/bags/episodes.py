@@ -265,9 +265,9 @@ class BagEpisodes:
             yield from self._cut()
         if not self._grid.is_due(step.at_s):
             return
-        complaint = self.observer.complaint(step.now)
-        if complaint:
-            self._why = self._why or complaint
+        problem = self.observer.problem(step.now)
+        if problem:
+            self._why = self._why or problem
             return
         self._close_gap(step)
         self._grid.take(step.at_s)

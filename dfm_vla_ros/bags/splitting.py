@@ -71,7 +71,7 @@ class Gap:
     Attributes:
         from_ns: receipt of the last frame before it, or of the first unusable image [ns].
         to_ns: receipt of the first frame after it, or of the last unusable image [ns].
-        why: the complaint that the live node would have made, or which frames are missing.
+        why: the problem that the live node would have made, or which frames are missing.
     """
 
     from_ns: int

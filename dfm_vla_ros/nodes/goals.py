@@ -1,13 +1,15 @@
-"""Goals of ``execute_instruction``: taken at once, ended later from the node's own thread."""
+"""Goals of ``execute_instruction``: taken at once, watched, ended by name.
+
+Everything here runs in the node's own thread; a hold is the last message of a goal.
+"""
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
@@ -16,12 +18,13 @@ from std_msgs.msg import String
 
 from dfm_vla_ros.action import ExecuteInstruction
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.msg import ActionChunk
+from dfm_vla_ros.msg import PolicyStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.clock import TimeBase
-from dfm_vla_ros.nodes.messages import doubles
+from dfm_vla_ros.nodes.clock import ClockWatch
 from dfm_vla_ros.policy.policy import Policy
-from dfm_vla_ros.policy.types import Guidance, Observation
+
+if TYPE_CHECKING:
+    from dfm_vla_ros.nodes.policy_node import PolicyNode
 
 Result = ExecuteInstruction.Result
 
@@ -38,7 +41,6 @@ class Goal:
         executor_restarts: of the executor before it.
         executor_refused: chunks that the executor had refused before it.
         instruction: the sentence to carry out; the topic may change it.
-        submissions: policy calls started so far.
         chunks: published so far.
         inference_s: time of the newest policy call [s].
         waiting_since_s: steady time since which a source is missing or too old, or None.
@@ -53,7 +55,6 @@ class Goal:
     executor_restarts: int = 0
     executor_refused: int = 0
     instruction: str = field(init=False)
-    submissions: int = 0
     chunks: int = 0
     inference_s: float = 0.0
     waiting_since_s: float | None = None
@@ -132,7 +133,7 @@ REPLACED = "\ufffd"
 """What rclpy puts where bytes are no UTF-8."""
 
 
-def objection(instruction: str, longest: int, policy: Policy) -> str:
+def instruction_problem(instruction: str, longest: int, policy: Policy) -> str:
     """Return why ``instruction`` cannot be carried out, or an empty text.
 
     Args:
@@ -190,40 +191,161 @@ class InstructionTopic:
             self._node.get_logger().warning("topic instruction: the goal was not accepted")
 
 
-@dataclass(frozen=True)
-class Submission:
-    """A look at the world on its way to become a chunk.
+FEEDBACK_S = 0.2
 
-    Attributes:
-        goal: that it serves.
-        holds: how many holds there were at the look.
-        at_s: stamp of the triggering image [s].
-        observation: what was seen.
-        image_stamps_s: camera -> stamp of its image [s].
-        seed: of the refinement.
-        guidance: what the chunk keeps of the running one.
-        trace: whether the chunk is traced.
-    """
 
-    goal: Goal
-    holds: int
-    at_s: float
-    observation: Observation
-    image_stamps_s: Mapping[str, float]
-    seed: int
-    guidance: Guidance | None
-    trace: bool
+class GoalRun:
+    """Takes goals, one at a time; everything here runs in the node's own thread."""
 
-    def describe(self, message: ActionChunk, time_base: TimeBase) -> None:
-        """Fill in what the chunk was made from; its tokens hold what was committed."""
-        message.goal_id = self.goal.id
-        message.instruction = self.observation.instruction
-        message.observation_stamp = time_base.stamp(self.at_s)
-        message.cameras = list(self.image_stamps_s)
-        message.image_stamps = [time_base.stamp(at_s) for at_s in self.image_stamps_s.values()]
-        message.measured_positions = doubles(self.observation.positions)
-        message.seed = self.seed
-        if self.guidance is not None and self.guidance.start_t0 is not None:
-            message.warm_start = self.guidance.start_t0
-            tokens = np.ascontiguousarray(self.guidance.tokens, dtype=np.uint16)
-            message.guidance_tokens = array("H", tokens.tobytes())
+    def __init__(self, node: PolicyNode, wake: Callable[[], None]) -> None:
+        """Serve the action of ``node``; ``wake`` lets ``look`` run soon."""
+        self._node, self._values = node, node.values
+        self._observer, self._executor = node.observer, node.executor_health
+        self._status, self._clock = node.status, ClockWatch(node)
+        self.server = GoalServer(node, self._on_goal, wake)
+
+    def _on_goal(self, handle: ServerGoalHandle) -> None:
+        """Take over a new goal, or end it at once with the reason."""
+        now = self._observer.now()
+        timeout_s = handle.request.timeout or self._values["default_timeout"]
+        before = (self._executor.restarts, self._executor.refused)
+        goal = Goal(handle, now.ros_s, now.ros_s + timeout_s, now.steady_s, *before)
+        code, message = self._refusal(goal.instruction, timeout_s)
+        if code != Result.NONE:
+            self._conclude(goal, code, message)
+            return
+        if self._node.goal is None:
+            self._observer.forget_sizes()
+        old = self._node.serve(goal)
+        if old is not None:
+            self._conclude(old, Result.PREEMPTED, "a newer goal took over")
+        self._node.get_logger().info(f"goal: {goal.instruction!r}, {timeout_s:.0f} s")
+        self.look()
+
+    def _refusal(self, instruction: str, timeout_s: float) -> tuple[int, str]:
+        """Return why a goal cannot be started, as error code and text."""
+        if not self._node.active:
+            return Result.NOT_READY, f"the node is {self._node.state}: activate it first"
+        if self._status.state == PolicyStatus.LOADING:
+            return Result.NOT_READY, f"{self._status.message}: wait for status READY"
+        longest = self._values["longest_instruction"]
+        refusal = instruction_problem(instruction, longest, self._node.inference.policy)
+        if refusal:
+            return Result.BAD_INSTRUCTION, refusal
+        if not (math.isfinite(timeout_s) and timeout_s > 0):
+            return Result.BAD_INSTRUCTION, f"timeout is {timeout_s} s; give a positive number"
+        if self._executor.stopped:
+            return Result.EXECUTOR_STOPPED, self._executor.stopped
+        return Result.NONE, ""
+
+    def offer(self, instruction: str) -> str | None:
+        """Let the running goal go on with another sentence; see InstructionTopic."""
+        if not self._node.active:
+            return f"the node is {self._node.state}: activate it first"
+        longest = self._values["longest_instruction"]
+        refusal = instruction_problem(instruction, longest, self._node.inference.policy)
+        goal = self._node.goal
+        if refusal or goal is None:
+            return refusal or None
+        self._node.get_logger().info(f"the goal goes on with {instruction!r}")
+        goal.instruction = instruction
+        self._status.publish()
+        return ""
+
+    def look(self) -> None:
+        """See whether the goal has ended, and say how it goes."""
+        back_s = self._clock.jumped_back_s()
+        if back_s:
+            self._observer.jump_back()
+        if not self._node.active:
+            return
+        goal = self._node.goal
+        if goal is None:
+            self.wait_clock()
+            return
+        code, message = self._ending(goal, back_s)
+        if code is not None:
+            self.end(code, message)
+        else:
+            self._watch_sources(goal)
+
+    def wait_clock(self) -> None:
+        """Be ready for goals once there is a time: one taken before would be over at once."""
+        if self._node.get_clock().now().nanoseconds:
+            self._status.set(PolicyStatus.READY)
+        else:
+            self._status.set(PolicyStatus.LOADING, "use_sim_time is true and /clock is silent")
+
+    def _ending(self, goal: Goal, back_s: float) -> tuple[int | None, str]:
+        """Return code and text of the goal's end; None if it goes on."""
+        now_s, executor = self._observer.now().ros_s, self._executor
+        if goal.handle.is_cancel_requested:
+            return Result.CANCELED, "cancelled"
+        if back_s:
+            return Result.CLOCK_JUMPED, f"the clock went back by {back_s:.3f} s: send it again"
+        if self._observer.succeeded_since(goal.accepted_s):
+            return Result.NONE, ""
+        if goal.failure:
+            return Result.INFERENCE_FAILED, goal.failure
+        stopped = executor.stopped or executor.refusal_since(goal.executor_refused)
+        if stopped:
+            return Result.EXECUTOR_STOPPED, stopped
+        loss = executor.loss(goal.began_s, goal.executor_restarts)
+        if loss:
+            return Result.EXECUTOR_LOST, loss
+        if now_s >= goal.deadline_s:
+            return Result.TIMEOUT, f"not done within {now_s - goal.accepted_s:.1f} s"
+        return None, ""
+
+    def _watch_sources(self, goal: Goal) -> None:
+        """Hold and report while the goal waits for sources; end it when it has waited too long."""
+        steady_s = self._observer.now().steady_s
+        problem = self._node.problem()
+        if not problem:
+            if goal.waiting_since_s is not None:
+                waited_s = steady_s - goal.waiting_since_s
+                self._node.get_logger().info(f"the goal goes on after {waited_s:.2f} s")
+            goal.waiting_since_s = None
+            self._status.set(PolicyStatus.RUNNING)
+        else:
+            self._node.pause()
+            if goal.waiting_since_s is None:
+                self._node.get_logger().warning(f"the goal waits: {problem}")
+                goal.waiting_since_s = steady_s
+            if steady_s - goal.waiting_since_s > self._values["stale_timeout"]:
+                self.end(Result.STALE_OBSERVATION, problem)
+                return
+            self._status.set(PolicyStatus.WAITING, problem)
+        if steady_s - goal.feedback_s > FEEDBACK_S:
+            goal.feedback_s = steady_s
+            self._send_feedback(goal, problem)
+
+    def _send_feedback(self, goal: Goal, message: str) -> None:
+        goal.handle.publish_feedback(
+            ExecuteInstruction.Feedback(
+                chunks=goal.chunks,
+                elapsed=self._observer.now().ros_s - goal.accepted_s,
+                progress=self._observer.progress(),
+                inference_time=goal.inference_s,
+                message=message,
+            )
+        )
+
+    def end(self, code: int, message: str) -> None:
+        """End the current goal, if there is one: a hold, and no chunk more for it."""
+        goal = self._node.goal
+        if goal is None:
+            return
+        self._node.end_goal()
+        self._conclude(goal, code, message)
+        self._status.set(PolicyStatus.READY)
+
+    def _conclude(self, goal: Goal, code: int, message: str) -> None:
+        duration_s = self._observer.now().ros_s - goal.accepted_s
+        result = Result(
+            error_code=code, error_msg=message, chunks=goal.chunks, duration=duration_s
+        )
+        self._node.get_logger().info(
+            f"goal ended after {duration_s:.1f} s: {message or 'success'}"
+        )
+        self.server.finish(goal.handle, result)

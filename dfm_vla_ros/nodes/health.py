@@ -1,4 +1,4 @@
-"""``/diagnostics`` at 1 Hz (REP-107)."""
+"""Health of a node's parts on ``/diagnostics`` (REP-107), of its rivals, and of the executor."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ SILENCE_S = 2.5
 """Real time without a status, which comes at 1 Hz, or without the executor being active."""
 
 
-class ExecutorWatch:
-    """Keeps the executor's newest status."""
+class ExecutorHealth:
+    """Keeps the executor's newest status and says what it means for a goal."""
 
     def __init__(self, node: Node, time_base: TimeBase, on_status: Callable[[], None]) -> None:
         """Call ``on_status`` after each."""
@@ -153,7 +153,7 @@ class ExecutorWatch:
         """Chunks that it has refused so far."""
         return 0 if self.status is None else self.status.refused
 
-    def barred(self, refused: int) -> str:
+    def refusal_since(self, refused: int) -> str:
         """Return why it takes no chunk of this goal more, or an empty text.
 
         After a stop that is over, or somebody else's commands, it waits for a new goal.
@@ -167,7 +167,7 @@ class ExecutorWatch:
         unready = status.state in (ExecutorStatus.INACTIVE, ExecutorStatus.WAITING)
         return "" if unready else f"{TOPIC}: {status.message}"
 
-    def complaint(self) -> str:
+    def problem(self) -> str:
         """Return why a chunk would be in vain, or an empty text."""
         if self.status is None or self.status.state == ExecutorStatus.INACTIVE:
             return self._absence()

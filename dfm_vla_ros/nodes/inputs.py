@@ -1,4 +1,4 @@
-"""Subscriptions that tell of torn messages; rclpy itself drops them without a word."""
+"""What the nodes hear: cameras, joint states and the task, with their faults."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import math
 import time
 from array import array
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
@@ -22,29 +22,6 @@ from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE, ArmJoiner, ArmNames,
 from dfm_vla_ros.observing.observer import TASK_STATUS, Observer
 from dfm_vla_ros.observing.sources import Moment, ObserverSettings, TimeBase
 from dfm_vla_ros.robot.chunks import ChunkRefused
-
-
-class WholeMessages:
-    """Subscribes in place of a node."""
-
-    def __init__(self, node: Node, on_torn: Callable[[str, str], None]) -> None:
-        """Call ``on_torn`` with topic and reason when the bytes are no message of the type."""
-        self._node, self._on_torn = node, on_torn
-
-    def create_subscription(
-        self, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile
-    ) -> None:
-        """Call ``callback`` with each whole message; see ``Node.create_subscription``."""
-
-        def take(serialized: bytes) -> None:
-            try:
-                message = deserialize_message(serialized, kind)
-            except Exception as error:  # noqa: BLE001 - rclpy raises RuntimeError and others
-                self._on_torn(topic, f"torn message of {len(serialized)} bytes: {error}")
-                return
-            callback(message)
-
-        self._node.create_subscription(kind, topic, take, profile, raw=True)
 
 
 def fill(message: Image, pixels: Rgb) -> None:
@@ -106,37 +83,40 @@ class JointStateSource:
             self._take(joined)
 
 
-class Watch(Observer):
-    """Subscribes to cameras, joints and the task; knows what time it is."""
+class LiveObserver(Observer):
+    """Subscribes to cameras, joints and the task; knows what time it is.
+
+    It counts messages that are torn; rclpy itself drops them without a word.
+    """
 
     def __init__(
-        self, node: Node, time_base: TimeBase, settings: ObserverSettings, on_image: Callable
+        self,
+        node: Node,
+        time_base: TimeBase,
+        settings: ObserverSettings,
+        on_image: Callable[[], None],
     ) -> None:
         """Call ``on_image`` after each image of the triggering camera."""
         super().__init__(time_base, settings)
         self._node, self._on_image = node, on_image
-        whole = WholeMessages(node, self.refuse)
         for topic, kind in self.topics.items():
-            latched = topic == TASK_STATUS
-            subscribe = (node if latched else whole).create_subscription
-            profile = qos.STATUS if latched else qos.SENSOR
-            subscribe(message_type(kind), topic, self._feeder(topic), profile)
+            take = partial(self._take, topic, message_type(kind))
+            profile = qos.STATUS if topic == TASK_STATUS else qos.SENSOR
+            node.create_subscription(message_type(kind), topic, take, profile, raw=True)
 
-    def _feeder(self, topic: str) -> Callable[[Any], None]:
-        def feed(message: Any) -> None:
-            if self.feed(topic, message, self.now()):
-                self._on_image()
-
-        return feed
+    def _take(self, topic: str, kind: type, serialized: bytes) -> None:
+        try:
+            message = deserialize_message(serialized, kind)
+        except Exception as error:  # noqa: BLE001 - rclpy raises RuntimeError and others
+            self.refuse(topic, f"torn message of {len(serialized)} bytes: {error}")
+            return
+        if self.feed(topic, message, self.now()):
+            self._on_image()
 
     def now(self) -> Moment:
         """Return the present on both clocks."""
         ros_ns = self._node.get_clock().now().nanoseconds
         return Moment(self._time.from_nanoseconds(ros_ns), time.monotonic())
-
-    def complaint(self, now: Moment | None = None) -> str:
-        """Return what is missing, too old, frozen or unusable, or an empty text."""
-        return super().complaint(now or self.now())
 
 
 def message_type(kind: str) -> type:

@@ -1,32 +1,32 @@
-"""``policy_node/status``: what the node does, on change and at 1 Hz."""
+"""What ``policy_node`` says of itself: ``~/status`` on change and at 1 Hz, and its diagnostics."""
 
 from __future__ import annotations
 
-import statistics
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 
 from dfm_vla_ros.msg import PolicyStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.chunk_maker import ChunkMaker, Inference
 from dfm_vla_ros.nodes.health import Level, Report
-from dfm_vla_ros.nodes.inputs import Watch
 from dfm_vla_ros.policy.policy import Policy
+
+if TYPE_CHECKING:
+    from dfm_vla_ros.nodes.policy_node import PolicyNode
 
 MESSAGE_S = 0.2
 """Between two statuses that differ in their message alone."""
 
 
-class StatusTopic:
+class PolicyStatusTopic:
     """Publishes PolicyStatus; latched."""
 
-    def __init__(self, node: Node, chunks: ChunkMaker) -> None:
+    def __init__(self, node: PolicyNode) -> None:
         """Begin in the state INACTIVE."""
-        self._node, self._chunks = node, chunks
+        self._node = node
         self._status = PolicyStatus(state=PolicyStatus.INACTIVE)
         self._shown, self._published_s = "", 0.0
         self._topic = node.create_publisher(PolicyStatus, "~/status", qos.STATUS)
@@ -58,15 +58,20 @@ class StatusTopic:
 
     def publish(self) -> None:
         """Publish what holds now."""
-        goal, status = self._chunks.goal, self._status
+        goal, status = self._node.goal, self._status
         status.header.stamp = self._node.get_clock().now().to_msg()
         status.instruction = goal.instruction if goal else ""
         status.goal_id = goal.id if goal else ""
         status.chunks = goal.chunks if goal else 0
-        times = list(self._chunks.times)
-        status.inference_time_median = statistics.median(times) if times else 0.0
+        status.inference_time_median = _quantile(self._node, 0.5)
         self._topic.publish(status)
         self._shown, self._published_s = status.message, time.monotonic()
+
+
+def _quantile(node: PolicyNode, share: float) -> float:
+    """Return a quantile of the durations of the last policy calls [s], 0 before the first."""
+    times = [] if node.session is None else list(node.session.inference_s)
+    return float(np.quantile(times, share)) if times else 0.0
 
 
 MEGABYTE = 1e6
@@ -75,48 +80,46 @@ MEGABYTE = 1e6
 class PolicyReports:
     """Collects the health of the node's parts."""
 
-    def __init__(
-        self, watch: Watch, inference: Inference, chunks: ChunkMaker, status: StatusTopic
-    ) -> None:
-        """Report of these."""
-        self._watch, self._inference = watch, inference
-        self._chunks, self._status = chunks, status
+    def __init__(self, node: PolicyNode) -> None:
+        """Report of the parts of ``node``."""
+        self._node = node
 
     def collect(self) -> list[Report]:
         """Return the reports of now."""
-        sources = [self._source(name) for name in self._watch.sources]
+        sources = [self._source(name) for name in self._node.observer.sources]
         return [*sources, self._calls(), self._goal(), self._checkpoint(), *self._gpu()]
 
     def _source(self, name: str) -> Report:
-        source, now = self._watch.sources[name], self._watch.now()
-        complaint = self._watch.complaint_of(name, now)
+        observer = self._node.observer
+        source, now = observer.sources[name], observer.now()
+        problem = observer.problem_of(name, now)
         age_s = source.age_s(now)
         values = {
             "rate [Hz]": source.rate_hz(now),
             "age [s]": age_s if np.isfinite(age_s) else "no message",
             "messages refused": source.refused,
         }
-        if not complaint:
+        if not problem:
             return Report(name, values=values)
         # Without a goal nobody needs it yet.
-        level = Level.WARN if self._chunks.goal is None else Level.ERROR
-        return Report(name, level, complaint, values)
+        level = Level.WARN if self._node.goal is None else Level.ERROR
+        return Report(name, level, problem, values)
 
     def _calls(self) -> Report:
-        chunks, times = self._chunks, list(self._chunks.times)
+        session = self._node.session
         values = {
-            "median [s]": float(np.median(times)) if times else 0.0,
-            "95th percentile [s]": float(np.percentile(times, 95)) if times else 0.0,
-            "chunks": chunks.published,
-            "dropped": chunks.dropped,
-            "failed": chunks.failed,
+            "median [s]": _quantile(self._node, 0.5),
+            "95th percentile [s]": _quantile(self._node, 0.95),
+            "chunks": session.published if session else 0,
+            "dropped": session.dropped if session else 0,
+            "failed": self._node.failed,
         }
-        if self._inference.policy is None:
+        if self._node.inference.policy is None:
             return Report("inference", Level.STALE, "no policy is loaded", values)
         return Report("inference", values=values)
 
     def _goal(self) -> Report:
-        goal, message = self._chunks.goal, self._status.message
+        goal, message = self._node.goal, self._node.status.message
         if goal is None:
             return Report("goal", message=message or "none")
         values = {"instruction": goal.instruction, "id": goal.id, "chunks": goal.chunks}
@@ -124,7 +127,7 @@ class PolicyReports:
         return Report("goal", level, message or "running", values)
 
     def _checkpoint(self) -> Report:
-        policy = self._inference.policy
+        policy = self._node.inference.policy
         if policy is None:
             return Report("checkpoint", Level.STALE, "no policy is loaded")
         hashes = {"sha256": policy.checkpoint_hash, "tokenizer sha256": policy.tokenizer.hash}

@@ -154,7 +154,7 @@ class FrozenWatch:
         distance_rad = float(np.abs(moving - self._from).max())
         self._moved_rad = max(self._moved_rad, distance_rad)
 
-    def complaint(self, now: Moment) -> str:
+    def problem(self, now: Moment) -> str:
         """Return what is wrong, or an empty text."""
         if not self._repeated or self._since is None or self._moved_rad <= self._motion_rad:
             return ""
@@ -223,12 +223,12 @@ class Camera:
         """Learn where the joints (D,) are: motion must change the picture."""
         self._frozen.move(positions)
 
-    def complaint(self, now: Moment) -> str:
+    def problem(self, now: Moment) -> str:
         """Return what is wrong with the newest picture, or an empty text."""
-        complaint = self.source.complaint(now)
-        if complaint:
-            return complaint
-        frozen = self._frozen.complaint(now)
+        problem = self.source.problem(now)
+        if problem:
+            return problem
+        frozen = self._frozen.problem(now)
         return f"{self.source.name} is {frozen}" if frozen else ""
 
     def clear(self) -> None:

@@ -93,8 +93,9 @@ class Observer:
         return taken and topic == self._cameras[TRIGGER].topic
 
     def refuse(self, topic: str, why: str) -> None:
-        """Count a message of ``topic`` that is none: torn on its way."""
-        self._by_topic[topic].refuse(why)
+        """Count a message of ``topic`` that was torn on its way."""
+        if topic in self._by_topic:
+            self._by_topic[topic].refuse(why)
 
     def _take_image(self, camera: str) -> Take:
         def take(message: Any, stamp_s: float, now: Moment) -> bool:
@@ -144,17 +145,17 @@ class Observer:
         """When the newest triggering image was taken [s]."""
         return self._cameras[TRIGGER].source.stamp_s
 
-    def complaint(self, now: Moment) -> str:
+    def problem(self, now: Moment) -> str:
         """Return what is missing, too old, frozen or unusable, or an empty text."""
-        complaints = [text for name in SOURCES if (text := self.complaint_of(name, now))]
-        return "; ".join(complaints) or self._tracking_complaint()
+        problems = [text for name in SOURCES if (text := self.problem_of(name, now))]
+        return "; ".join(problems) or self._tracking_problem()
 
-    def complaint_of(self, name: str, now: Moment) -> str:
+    def problem_of(self, name: str, now: Moment) -> str:
         """Return what is wrong with one of SOURCES, or an empty text."""
         camera = self._cameras.get(name.removesuffix("_camera"))
-        return self.sources[name].complaint(now) if camera is None else camera.complaint(now)
+        return self.sources[name].problem(now) if camera is None else camera.problem(now)
 
-    def _tracking_complaint(self) -> str:
+    def _tracking_problem(self) -> str:
         """Return which arm joint is far from its command: the executor follows another robot."""
         measured, commanded = (self._joints[name].source.value for name in (MEASURED, COMMANDED))
         error = np.where(IS_GRIPPER, 0.0, np.abs(measured - commanded))
@@ -168,13 +169,14 @@ class Observer:
         )
 
     def observation(self, instruction: str) -> Observation:
-        """Return what was seen at the newest triggering image; call it without a complaint."""
+        """Return what was seen at the newest triggering image, when there is no problem."""
         at_s = self.image_stamp_s
         return Observation(
             images={name: camera.source.value for name, camera in self._cameras.items()},
             positions=self._joints[MEASURED].track.at(at_s),
             commanded=self._joints[COMMANDED].track.at(at_s),
             instruction=instruction,
+            image_stamps_s={name: camera.source.stamp_s for name, camera in self._cameras.items()},
         )
 
     def progress(self) -> float:

@@ -90,7 +90,7 @@ class Source(Generic[Value]):
         since_s = max(now.steady_s - self._arrivals[-1] - self.bounds.age_s, 0.0)
         return (len(self._arrivals) - 1) / (self._arrivals[-1] - self._arrivals[0] + since_s)
 
-    def complaint(self, now: Moment) -> str:
+    def problem(self, now: Moment) -> str:
         """Return what is wrong with this source, or an empty text."""
         if self.fault:
             return f"{self.name}: {self.fault}"

@@ -22,7 +22,7 @@ from dfm_vla_ros.bags.topics import TopicChoice, find_topics
 from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import TimeBase
-from dfm_vla_ros.nodes.inputs import Watch, message_type
+from dfm_vla_ros.nodes.inputs import LiveObserver, message_type
 from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
 from dfm_vla_ros.observing.cameras import TRANSPORTS
 from dfm_vla_ros.observing.sources import ObserverSettings
@@ -30,7 +30,7 @@ from dfm_vla_ros.policy.types import Observation
 
 
 class Live:
-    """The policy node's Watch in a node, and one that publishes a bag's messages to it."""
+    """The policy node's LiveObserver in a node, and one that publishes a bag's messages to it."""
 
     def __init__(self, domain: int, transport: str) -> None:
         self.context = rclpy.Context()
@@ -51,7 +51,7 @@ class Live:
         self.now_ns = 0
         self.fed = 0
         self.time = TimeBase()
-        self.watch = Watch(self.node, self.time, watch_settings(values), self.look)
+        self.watch = LiveObserver(self.node, self.time, watch_settings(values), self.look)
         self.count_messages()
         self.publishers = {
             topic: self.bag.create_publisher(message_type(kind), topic, self.profile(topic))
@@ -76,7 +76,7 @@ class Live:
         self.watch.feed = counted
 
     def look(self) -> None:
-        complaint = self.watch.complaint()
+        complaint = self.watch.problem(self.watch.now())
         self.complaints[self.now_ns] = complaint
         if not complaint:
             self.seen[self.now_ns] = self.watch.observation("")
@@ -106,7 +106,7 @@ class Live:
 
 
 def live_frames(path: Path, domain: int, transport: str) -> Live:
-    """Send a bag's messages, in the order in which they were made, to the real Watch."""
+    """Send a bag's messages, in the order in which they were made, to the real LiveObserver."""
     live, store = Live(domain, transport), typestore()
     kinds = {**TOPICS, **{f"/{name}": kind for name, kind in live.watch.topics.items()}}
     with Bag(path) as bag:

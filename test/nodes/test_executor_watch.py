@@ -9,7 +9,7 @@ import pytest
 from dfm_vla_ros.msg import ExecutorStatus
 
 from dfm_vla_ros.nodes.clock import TimeBase
-from dfm_vla_ros.nodes.health import ExecutorWatch
+from dfm_vla_ros.nodes.health import ExecutorHealth
 
 
 class Node:
@@ -37,7 +37,7 @@ def test_that_a_goal_loses_its_executor_to_another_process_whatever_that_has_cou
     runs: list[tuple[str, int]], restarts: int
 ) -> None:
     node = Node()
-    watch = ExecutorWatch(node, TimeBase(), lambda: None)
+    watch = ExecutorHealth(node, TimeBase(), lambda: None)
     first, *others = (status(*run) for run in runs)
     node.hear(first)
     before, began_s = watch.restarts, time.monotonic()

@@ -6,7 +6,6 @@ import gc
 import time
 import weakref
 from concurrent.futures import Future
-from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,8 +14,10 @@ import torch
 from small import small_checkpoint
 
 from dfm_vla_ros.errors import FlowError
-from dfm_vla_ros.nodes.chunk_maker import ChunkMaker, Inference, InferenceFailed
+from dfm_vla_ros.nodes.inference import InferenceFailed, InferenceThread
+from dfm_vla_ros.nodes.policy_node import PolicyNode
 from dfm_vla_ros.policy.policy import Policy
+from dfm_vla_ros.policy.session import PolicyCall
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.robot.joints import CAMERAS
 
@@ -24,21 +25,25 @@ from dfm_vla_ros.robot.joints import CAMERAS
 @pytest.mark.parametrize("where", ["policy", "publisher"])
 def test_that_an_error_on_the_way_to_a_published_chunk_is_the_goals_failure(where: str) -> None:
     woken: list[bool] = []
-    done: Future = Future()
-    if where == "policy":
-        done.set_exception(InferenceFailed("ValueError: no tokens"))
-    else:
-        done.set_result("chunk")
 
-    def publish(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise ValueError("no tokens")
 
-    maker = SimpleNamespace(_publish_chunk=publish, _wake=lambda: woken.append(True), failed=0)
+    def work(*_: object) -> None:
+        pass
+
+    node = SimpleNamespace(
+        inference=SimpleNamespace(act=fail if where == "policy" else work),
+        _publish_chunk=fail if where == "publisher" else work,
+        _wake=SimpleNamespace(trigger=lambda: woken.append(True)),
+        values={"minimum_inference_time": 0.0},
+        failed=0,
+    )
     goal = SimpleNamespace(failure="")
-    ChunkMaker._on_chunk(maker, SimpleNamespace(goal=goal), done)
-    assert goal.failure.endswith("no tokens")
+    PolicyNode._make_chunk(node, goal, None, False)
+    assert goal.failure == "no tokens"
     assert woken
-    assert maker.failed == 1
+    assert node.failed == 1
 
 
 @pytest.fixture
@@ -47,8 +52,8 @@ def errors() -> list[str]:
 
 
 @pytest.fixture
-def inference(errors: list[str]) -> Inference:
-    made = Inference(errors.append)
+def inference(errors: list[str]) -> InferenceThread:
+    made = InferenceThread(errors.append)
     made.load(lambda: Policy(small_checkpoint()), None).result(60)
     yield made
     made.stop()
@@ -60,21 +65,23 @@ def grey() -> Observation:
     return Observation(images, np.zeros(14), np.zeros(14), "place the block on the plate")
 
 
-def ask(inference: Inference, minimum_s: float = 0.0) -> Future:
+def ask(inference: InferenceThread, minimum_s: float = 0.0) -> Future:
     """Return the future of a chunk once it is done."""
-    done, came = [], Event()
+    done: Future = Future()
 
-    def take(future: Future) -> None:
-        done.append(future)
-        came.set()
+    def act() -> None:
+        try:
+            done.set_result(inference.act(PolicyCall(grey(), 0), minimum_s))
+        except InferenceFailed as error:
+            done.set_exception(error)
 
-    inference.submit(grey(), 0, None, minimum_s, take)
-    assert came.wait(30)
-    return done[0]
+    inference.submit(act)
+    done.exception(30)
+    return done
 
 
 def test_that_memory_that_runs_out_is_named_freed_and_over_with_the_next_call(
-    inference: Inference, errors: list[str]
+    inference: InferenceThread, errors: list[str]
 ) -> None:
     held: list[weakref.ref] = []
     act = inference.policy.act
@@ -94,12 +101,12 @@ def test_that_memory_that_runs_out_is_named_freed_and_over_with_the_next_call(
     assert ask(inference).result().tokens.shape == (8, 14)
 
 
-def test_that_a_slower_network_can_be_rehearsed(inference: Inference) -> None:
+def test_that_a_slower_network_can_be_rehearsed(inference: InferenceThread) -> None:
     assert ask(inference, minimum_s=0.3).result().inference_s == pytest.approx(0.3, abs=0.1)
 
 
-def test_that_a_rehearsal_ends_with_the_node(inference: Inference) -> None:
-    inference.submit(grey(), 0, None, 10.0, lambda _: None)
+def test_that_a_rehearsal_ends_with_the_node(inference: InferenceThread) -> None:
+    inference.submit(inference.act, PolicyCall(grey(), 0), 10.0)
     time.sleep(0.2)
     loaded = weakref.ref(inference.policy)
     began_s = time.monotonic()
@@ -113,7 +120,7 @@ def test_that_a_rehearsal_ends_with_the_node(inference: Inference) -> None:
 def test_that_a_warm_start_that_leaves_no_step_is_refused_when_loading(
     errors: list[str],
 ) -> None:
-    made = Inference(errors.append)
+    made = InferenceThread(errors.append)
     with pytest.raises(FlowError):
         made.load(lambda: Policy(small_checkpoint()), 1.5).result(60)
     assert made.policy is None

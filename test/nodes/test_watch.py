@@ -13,7 +13,7 @@ from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
 
 from dfm_vla_ros.nodes.clock import TimeBase
-from dfm_vla_ros.nodes.inputs import Watch
+from dfm_vla_ros.nodes.inputs import LiveObserver
 from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
 from dfm_vla_ros.observing.cameras import Rgb, joints_moving
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
@@ -52,9 +52,9 @@ def node() -> Node:
 
 
 @pytest.fixture
-def watch(node: Node) -> Watch:
+def watch(node: Node) -> LiveObserver:
     values = {parameter.name: parameter.default for parameter in PARAMETERS}
-    return Watch(node, TimeBase(), watch_settings(values), lambda: None)
+    return LiveObserver(node, TimeBase(), watch_settings(values), lambda: None)
 
 
 def with_value(joint: str, value: float) -> np.ndarray:
@@ -66,41 +66,43 @@ def with_value(joint: str, value: float) -> np.ndarray:
 @pytest.mark.parametrize("joint", ["left_joint2", "right_gripper"])
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_that_a_position_that_is_not_finite_is_a_fault_that_names_the_joint(
-    node: Node, watch: Watch, joint: str, value: float
+    node: Node, watch: LiveObserver, joint: str, value: float
 ) -> None:
     node.joints("joint_states", with_value(joint, value), np.zeros(14))
-    assert f"joint_states: {joint} is {value}, not finite" in watch.complaint()
+    assert f"joint_states: {joint} is {value}, not finite" in watch.problem(watch.now())
     node.joints("joint_states", np.zeros(14), np.zeros(14))
-    assert "not finite" not in watch.complaint()
+    assert "not finite" not in watch.problem(watch.now())
 
 
 def test_that_a_velocity_that_is_not_finite_counts_as_standing_still(
-    node: Node, watch: Watch
+    node: Node, watch: LiveObserver
 ) -> None:
     grey = np.zeros((8, 8, 3), dtype=np.uint8)
     give_images(watch, grey)
     for topic in ("joint_states", "commanded_joint_states"):
         node.joints(topic, np.zeros(14), with_value("left_joint1", np.nan))
-    assert watch.complaint() == ""
+    assert watch.problem(watch.now()) == ""
     assert np.isfinite(watch.observation("go").positions).all()
 
 
-def give_images(watch: Watch, image: Rgb) -> None:
+def give_images(watch: LiveObserver, image: Rgb) -> None:
     """Let all cameras have taken ``image`` 10 ms ahead, where velocities count."""
     now = watch.now()
     for camera in CAMERAS:
         watch.sources[f"{camera}_camera"].put(image, now.ros_s + 0.01, now)
 
 
-def test_that_a_clock_that_went_backward_empties_every_source(node: Node, watch: Watch) -> None:
+def test_that_a_clock_that_went_backward_empties_every_source(
+    node: Node, watch: LiveObserver
+) -> None:
     give_images(watch, np.zeros((8, 8, 3), dtype=np.uint8))
     for topic in ("joint_states", "commanded_joint_states"):
         node.joints(topic, np.zeros(14), np.zeros(14))
     node.callbacks["task_status"](TaskStatus(success=True))
-    assert watch.complaint() == ""
+    assert watch.problem(watch.now()) == ""
     watch.jump_back()
     for name, source in watch.sources.items():
-        assert watch.complaint_of(name, watch.now()) == f"{source.name}: no message yet"
+        assert watch.problem_of(name, watch.now()) == f"{source.name}: no message yet"
     assert not watch.succeeded_since(-np.inf)
 
 

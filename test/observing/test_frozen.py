@@ -31,8 +31,8 @@ def watch() -> FrozenWatch:
 
 def test_that_a_picture_that_repeats_while_its_arm_moves_is_frozen(watch: FrozenWatch) -> None:
     watch.move(np.array([0.37, 0.0]))
-    assert watch.complaint(at(0.99)) == ""
-    said = watch.complaint(at(1.2))
+    assert watch.problem(at(0.99)) == ""
+    said = watch.problem(at(1.2))
     assert said.startswith("frozen: the same picture for 1.20 s while joints moved 0.07 rad")
     assert said.endswith("allowed are 1.0 s and 0.05 rad")
 
@@ -40,7 +40,7 @@ def test_that_a_picture_that_repeats_while_its_arm_moves_is_frozen(watch: Frozen
 def test_that_it_stays_frozen_when_the_arm_comes_back(watch: FrozenWatch) -> None:
     watch.move(np.array([0.37, 0.0]))
     watch.move(np.array([0.3, 0.0]))
-    assert watch.complaint(at(2.0)) != ""
+    assert watch.problem(at(2.0)) != ""
 
 
 @pytest.mark.parametrize("positions", [[0.34, 0.0], [0.3, 2.0]])
@@ -48,7 +48,7 @@ def test_that_little_motion_or_that_of_the_other_arm_freezes_nothing(
     watch: FrozenWatch, positions: list[float]
 ) -> None:
     watch.move(np.array(positions))
-    assert watch.complaint(at(9.0)) == ""
+    assert watch.problem(at(9.0)) == ""
 
 
 def test_that_one_changed_pixel_is_a_new_picture(watch: FrozenWatch) -> None:
@@ -57,10 +57,10 @@ def test_that_one_changed_pixel_is_a_new_picture(watch: FrozenWatch) -> None:
     other[3, 3, 2] = 8
     watch.look(other, at(1.1))
     watch.look(other, at(1.15))
-    assert watch.complaint(at(1.2)) == ""
+    assert watch.problem(at(1.2)) == ""
     watch.move(np.array([0.37, 0.0]))
     watch.move(np.array([0.45, 0.0]))
-    assert watch.complaint(at(2.2)) != ""
+    assert watch.problem(at(2.2)) != ""
 
 
 def test_that_a_camera_that_is_silent_is_not_called_frozen() -> None:
@@ -68,12 +68,12 @@ def test_that_a_camera_that_is_silent_is_not_called_frozen() -> None:
     watch.look(picture(7), at(0.0))
     watch.move(np.array([0.0, 0.0]))
     watch.move(np.array([1.0, 0.0]))
-    assert watch.complaint(at(9.0)) == ""
+    assert watch.problem(at(9.0)) == ""
 
 
 def test_that_a_simulation_that_paused_freezes_nothing(watch: FrozenWatch) -> None:
     watch.move(np.array([0.37, 0.0]))
-    assert watch.complaint(Moment(0.5, 200.0)) == ""
+    assert watch.problem(Moment(0.5, 200.0)) == ""
 
 
 def test_that_a_timeout_of_zero_turns_it_off() -> None:
@@ -81,4 +81,4 @@ def test_that_a_timeout_of_zero_turns_it_off() -> None:
     for step in range(3):
         watch.look(picture(0), at(step * 0.05))
         watch.move(np.array([step, 0.0]))
-    assert watch.complaint(at(60.0)) == ""
+    assert watch.problem(at(60.0)) == ""

@@ -76,7 +76,7 @@ def test_that_joints_are_those_of_the_moment_of_the_third_view() -> None:
         fed.feed(topic, joints(10.04, 0.4))
         fed.feed(topic, joints(10.06, 0.6))
     fed.feed("third_camera/image_raw", image(10.05, 9))
-    assert fed.observer.complaint(Moment(0.05, 0.05)) == ""
+    assert fed.observer.problem(Moment(0.05, 0.05)) == ""
     seen = fed.observer.observation("go")
     np.testing.assert_allclose(seen.positions, 0.5)
     np.testing.assert_allclose(seen.commanded, 0.5)
@@ -86,7 +86,7 @@ def test_that_joints_are_those_of_the_moment_of_the_third_view() -> None:
 def test_that_a_source_that_is_missing_is_named() -> None:
     fed = Fed()
     fed.feed("third_camera/image_raw", image(10.0, 1))
-    said = fed.observer.complaint(Moment(0.0, 0.0))
+    said = fed.observer.problem(Moment(0.0, 0.0))
     assert "third_camera" not in said
     assert "left_wrist_camera/image_raw: no message yet" in said
     assert "commanded_joint_states: no message yet" in said
@@ -110,7 +110,7 @@ def test_that_two_arms_of_a_driver_are_one_robot() -> None:
     fed = Fed(ObserverSettings(joint_states=names))
     assert "joint_states" not in fed.observer.topics
     fed.feed("left_arm/joint_states", joints(10.0, 0.02, driver))
-    assert "joint_states: no message yet" in fed.observer.complaint(Moment(0.0, 0.0))
+    assert "joint_states: no message yet" in fed.observer.problem(Moment(0.0, 0.0))
     fed.feed("right_arm/joint_states", joints(10.0, 0.04, driver))
     positions = fed.observer.sources["joint_states"].value
     np.testing.assert_allclose(positions[[0, 6, 7, 13]], [0.02, 0.01, 0.04, 0.02])
@@ -126,10 +126,10 @@ def test_that_a_reset_forgets_what_was_stamped_before_it() -> None:
         )
 
     fed.feed("task_status", status(10.0, 1, 0.0))
-    assert fed.observer.complaint(Moment(0.0, 0.0)) == ""
+    assert fed.observer.problem(Moment(0.0, 0.0)) == ""
     fed.feed("task_status", status(10.2, 2, 0.0))
     assert not fed.feed("third_camera/image_raw", image(10.1, 1))
-    assert "third_camera/image_raw: no message yet" in fed.observer.complaint(Moment(0.2, 0.2))
+    assert "third_camera/image_raw: no message yet" in fed.observer.problem(Moment(0.2, 0.2))
     assert fed.feed("third_camera/image_raw", image(10.2, 1))
 
 
@@ -139,7 +139,7 @@ def test_that_an_image_of_another_size_is_refused() -> None:
     other = image(10.05, 1)
     other.height, other.width, other.step = WIDTH, HEIGHT, 3 * HEIGHT
     assert not fed.feed("third_camera/image_raw", other)
-    assert "an image of 4x6, those before were 6x4" in fed.observer.complaint(Moment(0.05, 0.05))
+    assert "an image of 4x6, those before were 6x4" in fed.observer.problem(Moment(0.05, 0.05))
     fed.observer.forget_sizes()
     assert fed.feed("third_camera/image_raw", other)
 

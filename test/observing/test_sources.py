@@ -10,28 +10,28 @@ from dfm_vla_ros.observing.sources import Bounds, EpisodeWatch, JointTrack, Mome
 
 def test_that_a_source_without_a_message_says_so() -> None:
     source: Source[int] = Source("third_camera/image_raw", Bounds(0.5))
-    assert source.complaint(Moment(0, 0)) == "third_camera/image_raw: no message yet"
+    assert source.problem(Moment(0, 0)) == "third_camera/image_raw: no message yet"
 
 
 def test_that_a_stale_source_is_named_with_age_and_bound() -> None:
     source: Source[int] = Source("joint_states", Bounds(0.5))
     source.put(1, 10.0, Moment(10.0, 100.0))
-    assert source.complaint(Moment(10.4, 100.4)) == ""
-    assert source.complaint(Moment(10.7, 100.4)) == "joint_states is 0.70 s old, allowed is 0.5 s"
+    assert source.problem(Moment(10.4, 100.4)) == ""
+    assert source.problem(Moment(10.7, 100.4)) == "joint_states is 0.70 s old, allowed is 0.5 s"
 
 
 def test_that_a_source_ages_even_while_simulated_time_stands_still() -> None:
     source: Source[int] = Source("joint_states", Bounds(0.5))
     source.put(1, 10.0, Moment(10.0, 100.0))
-    assert source.complaint(Moment(10.0, 102.0)) == "joint_states is 2.00 s old, allowed is 0.5 s"
+    assert source.problem(Moment(10.0, 102.0)) == "joint_states is 2.00 s old, allowed is 0.5 s"
 
 
 def test_that_a_fault_lasts_until_a_good_message() -> None:
     source: Source[int] = Source("image", Bounds(0.5))
     source.refuse("encoding is 'yuv'")
-    assert source.complaint(Moment(0, 0)) == "image: encoding is 'yuv'"
+    assert source.problem(Moment(0, 0)) == "image: encoding is 'yuv'"
     source.put(1, 0.0, Moment(0, 0))
-    assert source.complaint(Moment(0, 0)) == ""
+    assert source.problem(Moment(0, 0)) == ""
 
 
 @pytest.mark.parametrize(("skew_s", "side"), [(-0.31, "older"), (0.31, "newer")])
@@ -40,18 +40,18 @@ def test_that_a_source_apart_from_the_third_view_is_named(skew_s: float, side: s
     source.put(1, 10.0, Moment(10.0, 100.0))
     source.align(skew_s)
     expected = f"wrist is 0.31 s {side} than the third view, allowed is 0.3 s"
-    assert source.complaint(Moment(10.0, 100.0)) == expected
+    assert source.problem(Moment(10.0, 100.0)) == expected
     source.align(0.0)
-    assert source.complaint(Moment(10.0, 100.0)) == ""
+    assert source.problem(Moment(10.0, 100.0)) == ""
 
 
 def test_that_a_stamp_in_the_future_hides_no_silence() -> None:
     source: Source[int] = Source("third", Bounds(0.5))
     source.put(1, 10.4, Moment(10.0, 100.0))
-    assert source.complaint(Moment(10.0, 100.0)) == ""
-    assert source.complaint(Moment(10.6, 100.6)) == "third is 0.60 s old, allowed is 0.5 s"
+    assert source.problem(Moment(10.0, 100.0)) == ""
+    assert source.problem(Moment(10.6, 100.6)) == "third is 0.60 s old, allowed is 0.5 s"
     source.put(1, 3610.0, Moment(10.0, 100.0))
-    assert "3600.00 s ahead of this clock" in source.complaint(Moment(10.0, 100.0))
+    assert "3600.00 s ahead of this clock" in source.problem(Moment(10.0, 100.0))
 
 
 def test_that_the_rate_is_that_of_the_last_messages_and_falls_in_silence() -> None:
