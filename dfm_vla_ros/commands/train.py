@@ -42,8 +42,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train, and say where the checkpoints are."""
+    from dfm_vla_ros.schema import describe
     from dfm_vla_ros.training.config import TrainConfig, as_yaml, load_config
-    from dfm_vla_ros.training.schema import describe
 
     if options.help_config:
         print(describe(TrainConfig))

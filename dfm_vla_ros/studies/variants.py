@@ -15,10 +15,10 @@ from dfm_vla_ros.model.caching import Caching
 from dfm_vla_ros.model.folder import DecoderConfig, PathConfig
 from dfm_vla_ros.model.loading import load_checkpoint
 from dfm_vla_ros.robot.chunks import JoinMode
+from dfm_vla_ros.schema import apply, differing, parse, plain
 from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.studies.schema import Row, Study, StudyError
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.schema import apply, build, differing, plain
 
 OWN = ("out", "seed", "token_cache", "resume", "threads", "device", "save_every")
 """Keys of a training run that the study decides, or that change no result."""
@@ -81,7 +81,7 @@ def changed(value: Settings, changes: Mapping[str, Any], row: str, group: str) -
         StudyError: a name is none of its fields, or a value makes no sense.
     """
     try:
-        return build(type(value), {**plain(value), **changes}) if changes else value
+        return parse(type(value), {**plain(value), **changes}) if changes else value
     except DfmVlaError as error:
         raise StudyError(f"row {row!r}, {group}: {error}") from error
 
@@ -138,7 +138,7 @@ def _train(study: Study, row: Row, seed: int, runs: Path) -> TrainConfig:
     try:
         for name, value in {**study.train, **row.train}.items():
             apply(content, f"{name}={json.dumps(value)}")
-        config = build(TrainConfig, {**content, "out": str(runs), "seed": seed})
+        config = parse(TrainConfig, {**content, "out": str(runs), "seed": seed})
     except DfmVlaError as error:
         raise StudyError(f"row {row.name!r}, train: {error}") from error
     # What equals the default is left out, so that a new key changes no name.

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.data.format import Episode
+from dfm_vla_ros.schema import ConfigError
 from dfm_vla_ros.tokens.specification import next_targets
-from dfm_vla_ros.training.schema import ConfigError
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from dfm_vla_ros.model.loading import load_image_tokenizer, save_image_tokenizer
 from dfm_vla_ros.model.refiner import Refiner, RefinerConfig
 from dfm_vla_ros.model.vision import FsqTokenizer
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
+from dfm_vla_ros.schema import ConfigError
 from dfm_vla_ros.tokens.action import ActionTokenizer
 from dfm_vla_ros.tokens.bins import PoseTokenizer, ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
@@ -24,7 +25,6 @@ from dfm_vla_ros.training.frames import Frames, Source, list_sources, make_frame
 from dfm_vla_ros.training.image_codes import read_resized
 from dfm_vla_ros.training.objectives import KINDS, path_config
 from dfm_vla_ros.training.run_folder import replaced
-from dfm_vla_ros.training.schema import ConfigError
 from dfm_vla_ros.training.vision import train_image_tokenizer
 
 

@@ -20,8 +20,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from dfm_vla_ros.schema import ConfigError
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.schema import ConfigError
 
 PATIENCE = timedelta(hours=3)
 """The first process evaluates while the others wait."""

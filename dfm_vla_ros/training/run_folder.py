@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from dfm_vla_ros.training.config import TrainConfig, as_yaml, changes
-from dfm_vla_ros.training.schema import ConfigError, read
+from dfm_vla_ros.schema import ConfigError
+from dfm_vla_ros.training.config import TrainConfig, as_yaml, changes, load_config
 
 
 def write_text(path: Path, text: str) -> None:
@@ -122,8 +122,7 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} holds a run and resume is false: give another out, or --overwrite"
             )
-        old = read(TrainConfig, known.read_text(encoding="utf-8"), (), str(known))
-        different = changes(old, config)
+        different = changes(load_config(known), config)
         if different:
             raise ConfigError(
                 f"{self.path} holds a run with other settings ({'; '.join(different)}): give the "

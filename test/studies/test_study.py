@@ -13,7 +13,7 @@ from small import small_checkpoint
 from dfm_vla_ros.cli import main
 from dfm_vla_ros.evaluation.runner import SUCCESS, TIMEOUT, EpisodeResult
 from dfm_vla_ros.studies.running import make_policy
-from dfm_vla_ros.studies.schema import StudyError, load_study, parse
+from dfm_vla_ros.studies.schema import StudyError, load_study, parse_study
 from dfm_vla_ros.studies.table import RowResult, compared, markdown
 from dfm_vla_ros.studies.timing import Timing
 from dfm_vla_ros.studies.variants import folder_name, variants
@@ -26,7 +26,7 @@ def study(**changes: Any) -> dict[str, Any]:
 
 
 def made(tmp_path: Path, **changes: Any) -> list:
-    return variants(parse(study(**changes), "file"), tmp_path / "out", tmp_path / "shipped")
+    return variants(parse_study(study(**changes), "file"), tmp_path / "out", tmp_path / "shipped")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_that_an_unknown_key_is_named_with_the_nearest(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(StudyError, match=message):
-        parse(study(**changes), "file")
+        parse_study(study(**changes), "file")
 
 
 @pytest.mark.parametrize(
@@ -136,8 +136,9 @@ def test_that_the_table_pairs_equal_networks_and_scenes(tmp_path: Path) -> None:
 
 def test_that_studies_with_one_folder_of_runs_share_those_that_are_alike(tmp_path: Path) -> None:
     common = {"train": {"data": ["d"], "steps": 3}}
-    one = parse(study(rows={"plain": None}, **common), "one")
-    two = parse(study(rows={"usual": None, "c": {"train": {"path": {"c": 1}}}}, **common), "two")
+    one = parse_study(study(rows={"plain": None}, **common), "one")
+    rows = {"usual": None, "c": {"train": {"path": {"c": 1}}}}
+    two = parse_study(study(rows=rows, **common), "two")
     ran = {
         name: [v.train.out for v in variants(found, tmp_path / "runs", tmp_path)]
         for name, found in (("one", one), ("two", two))

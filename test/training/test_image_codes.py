@@ -85,7 +85,7 @@ def test_that_large_images_are_seen_as_the_policy_sees_them() -> None:
 
 
 def test_that_data_sets_of_different_kinds_are_refused_by_name(tmp_path: Path) -> None:
-    from dfm_vla_ros.training.schema import ConfigError
+    from dfm_vla_ros.schema import ConfigError
 
     folders = [write(tmp_path / name, 1, 6) for name in ("a", "b")]
     first, second = open_datasets(folders)
