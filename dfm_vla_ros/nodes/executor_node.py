@@ -29,12 +29,13 @@ from dfm_vla_ros.nodes.executor_parameters import (
 )
 from dfm_vla_ros.nodes.executor_status import ChunkBook, Gate, Rate, StatusTopic, StopLock
 from dfm_vla_ros.nodes.health import Diagnostics, Report, conflict
-from dfm_vla_ros.nodes.inputs import JointStateSource, JointWatch
+from dfm_vla_ros.nodes.inputs import JointStateHealth, JointStateSource
 from dfm_vla_ros.nodes.lifecycle import ManagedNode, run
 from dfm_vla_ros.nodes.messages import doubles, request
 from dfm_vla_ros.nodes.outputs import make_output
 from dfm_vla_ros.observing.sources import EpisodeWatch
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
+from dfm_vla_ros.robot.freshness import Moment
 from dfm_vla_ros.robot.plan import Plan
 
 LOOK_S = 0.1
@@ -53,7 +54,7 @@ class ExecutorNode(ManagedNode):
         self._timeline = Timeline(self)
         self._arms = Arms(self._timeline)
         self._gate, self._book = Gate(), ChunkBook()
-        self._joints = JointWatch(self.values["maximum_joint_state_age"])
+        self._joints = JointStateHealth(self.values["maximum_joint_state_age"])
         self._joint_rate, self._episode = Rate(), EpisodeWatch()
         reason = "start_stopped is true" if self.values["start_stopped"] else ""
         self._lock = StopLock(self.values["heartbeat_timeout"], reason)
@@ -183,7 +184,7 @@ class ExecutorNode(ManagedNode):
         seen_s = self._timeline.seconds(message.observation_stamp)
         self._gate.check(message.goal_id, seen_s, now_s)
         assert self._arms.executor is not None
-        silence = self._joints.complaint(now_s, time.monotonic())
+        silence = self._joints.problem(Moment(now_s, time.monotonic()))
         if silence:
             raise ChunkRefused(Verdict.NO_REFERENCE, silence)
         try:
@@ -283,7 +284,7 @@ class ExecutorNode(ManagedNode):
 
         Who is not heard of may not have heard either: the arms need not be where they were sent.
         """
-        silence = self._joints.complaint(now_s, time.monotonic())
+        silence = self._joints.problem(Moment(now_s, time.monotonic()))
         if silence and not self._silent:
             braked = self._gate.jumped or self._gate.conflict or self._gate.stopped
             if self._arms.moving and not braked:
@@ -298,7 +299,8 @@ class ExecutorNode(ManagedNode):
         if executor is None:
             return
         now_s, stamp_s = self._timeline.now_s(), self._timeline.seconds(message.header.stamp)
-        if self._joints.take(message, executor.measure, stamp_s, now_s, time.monotonic()):
+        now = Moment(now_s, time.monotonic())
+        if self._joints.take(message, executor.measure, stamp_s, now):
             self.get_logger().warning(f"joint states not taken: {self._joints.fault}")
 
     def _on_task_status(self, message: TaskStatus) -> None:
@@ -355,15 +357,17 @@ class ExecutorNode(ManagedNode):
             self._status.publish(self._arms.progress)
 
     def _reports(self) -> list[Report]:
-        now_s, steady_s = self._timeline.now_s(), time.monotonic()
+        now = Moment(self._timeline.now_s(), time.monotonic())
         status, gate = self._status.message, self._gate
-        published, self._published = self._published, (self._arms.output.published, steady_s)
-        rate_hz = (self._arms.output.published - published[0]) / max(steady_s - published[1], 1e-3)
-        complaint = self._joints.complaint(now_s, steady_s) if gate.active else ""
-        age_s = self._joints.age_s(now_s, steady_s)
+        published, self._published = self._published, (self._arms.output.published, now.steady_s)
+        rate_hz = (self._arms.output.published - published[0]) / max(
+            now.steady_s - published[1], 1e-3
+        )
+        problem = self._joints.problem(now) if gate.active else ""
+        age_s = self._joints.age_s(now)
         return [
             reports.chunks(self._book.values(self._arms.account), status),
-            reports.joint_states(self._joints, self._joint_rate.hz(), age_s, complaint),
+            reports.joint_states(self._joints, self._joint_rate.hz(), age_s, problem),
             reports.output(self._arms.output, max(rate_hz, 0.0), gate),
             reports.stop(status, gate),
         ]

@@ -16,7 +16,7 @@ from dfm_vla_ros.msg import ActionChunk, ExecutorStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import Timeline
 from dfm_vla_ros.nodes.health import Level, Report
-from dfm_vla_ros.nodes.inputs import JointWatch
+from dfm_vla_ros.nodes.inputs import JointStateHealth
 from dfm_vla_ros.nodes.outputs import Output
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 from dfm_vla_ros.robot.plan import Plan
@@ -298,16 +298,16 @@ def chunks(values: Mapping[str, Any], status: ExecutorStatus) -> Report:
     return Report("chunks", Level.OK if good else Level.WARN, status.message or "ok", values)
 
 
-def joint_states(watch: JointWatch, rate_hz: float, age_s: float, complaint: str) -> Report:
+def joint_states(watch: JointStateHealth, rate_hz: float, age_s: float, problem: str) -> Report:
     """Return how the joint states come."""
-    fault = complaint or watch.fault
+    fault = problem or watch.fault
     values = {
         "rate [Hz]": rate_hz,
         "age [s]": age_s,
         "received": watch.count,
         "not taken": watch.refused,
     }
-    level = Level.ERROR if complaint else Level.WARN if fault else Level.OK
+    level = Level.ERROR if problem else Level.WARN if fault else Level.OK
     return Report("joint_states", level, fault or "ok", values)
 
 

@@ -16,6 +16,7 @@ from rclpy.node import Node
 from dfm_vla_ros.msg import ExecutorStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import TimeBase
+from dfm_vla_ros.robot.freshness import Freshness, Moment
 from dfm_vla_ros.robot.progress import Progress
 
 PERIOD_S = 1.0
@@ -122,7 +123,7 @@ class ExecutorHealth:
         self.status: ExecutorStatus | None = None
         self.restarts = 0
         """How often another process answered than before."""
-        self._came_s = self._able_s = float("-inf")
+        self._heard, self._able = Freshness(SILENCE_S), Freshness(SILENCE_S)
         node.create_subscription(ExecutorStatus, TOPIC, self._take, qos.STATUS)
 
     @property
@@ -184,21 +185,22 @@ class ExecutorHealth:
         """
         if self.restarts != restarts:
             return "the executor was restarted, or a second one runs: send the goal again"
-        silent_s = time.monotonic() - max(self._able_s, since_s)
+        now = Moment(0.0, time.monotonic())
+        silent_s = min(self._able.age_s(now), now.steady_s - since_s)
         if silent_s <= SILENCE_S:
             return ""
         return f"{self._absence()} for {silent_s:.1f} s: start or activate it"
 
     def _absence(self) -> str:
-        if self.status is not None and time.monotonic() - self._came_s <= SILENCE_S:
+        if self._heard.age_s(Moment(0.0, time.monotonic())) <= SILENCE_S:
             return f"{TOPIC}: the executor is inactive"
         return f"{TOPIC}: no message"
 
     def _take(self, message: ExecutorStatus) -> None:
         before, self.status = self.status, message
-        self._came_s = time.monotonic()
+        self._heard.put(came_s=time.monotonic())
         if message.state != ExecutorStatus.INACTIVE:
-            self._able_s = self._came_s
+            self._able.put(came_s=time.monotonic())
         if before is not None and before.run_id != message.run_id:
             self.restarts += 1
         self._on_status()

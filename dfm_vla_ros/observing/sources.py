@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from dfm_vla_ros.robot.freshness import Freshness, Moment
 from dfm_vla_ros.robot.joints import CAMERAS
 
 Array = NDArray[np.float64]
@@ -17,19 +18,6 @@ Value = TypeVar("Value")
 
 LARGEST_EXTRAPOLATION_S = 0.05
 RATE_SAMPLES = 30
-
-
-@dataclass(frozen=True)
-class Moment:
-    """Now on two clocks.
-
-    Attributes:
-        ros_s: ROS time [s], which a simulation may stop.
-        steady_s: the machine's steady clock [s], which nothing stops.
-    """
-
-    ros_s: float
-    steady_s: float
 
 
 @dataclass(frozen=True)
@@ -52,6 +40,7 @@ class Source(Generic[Value]):
         """Know nothing of topic ``name`` yet."""
         self.name = name
         self.bounds = bounds
+        self._fresh = Freshness(bounds.age_s)
         self.fault = ""
         """Why the newest message was not taken; empty if it was."""
         self.refused = 0
@@ -60,7 +49,8 @@ class Source(Generic[Value]):
 
     def put(self, value: Value, stamp_s: float, now: Moment) -> None:
         """Take in a message made at ``stamp_s`` of ROS time."""
-        self.value, self.stamp_s, self._came_s, self.fault = value, stamp_s, now.steady_s, ""
+        self.value, self.fault = value, ""
+        self._fresh.put(stamp_s, now.steady_s)
         self._arrivals.append(now.steady_s)
 
     def refuse(self, fault: str) -> None:
@@ -75,13 +65,18 @@ class Source(Generic[Value]):
     def clear(self) -> None:
         """Forget the value: it is of another episode."""
         self.value: Value | None = None
-        self.stamp_s = self._came_s = -np.inf
+        self._fresh.clear()
         self._skew_s = 0.0
         self._arrivals: deque[float] = deque(maxlen=RATE_SAMPLES)
 
+    @property
+    def stamp_s(self) -> float:
+        """When the newest message was made [s]."""
+        return self._fresh.stamp_s
+
     def age_s(self, now: Moment) -> float:
         """Return the larger age by stamp and by arrival [s]; infinite before the first message."""
-        return max(now.ros_s - self.stamp_s, now.steady_s - self._came_s)
+        return self._fresh.age_s(now)
 
     def rate_hz(self, now: Moment) -> float:
         """Return the rate of the last messages; it falls once they stop."""
@@ -96,17 +91,14 @@ class Source(Generic[Value]):
             return f"{self.name}: {self.fault}"
         if self.value is None:
             return f"{self.name}: no message yet"
-        age_s, bounds = self.age_s(now), self.bounds
-        if age_s > bounds.age_s:
-            return f"{self.name} is {age_s:.2f} s old, allowed is {bounds.age_s} s"
-        if self.stamp_s - now.ros_s > bounds.age_s:
-            ahead_s = self.stamp_s - now.ros_s
-            return f"{self.name} is stamped {ahead_s:.2f} s ahead of this clock: set both clocks"
-        if abs(self._skew_s) > bounds.skew_s:
+        stale = self._fresh.problem(now)
+        if stale:
+            return f"{self.name} is {stale}"
+        if abs(self._skew_s) > self.bounds.skew_s:
             side = "newer" if self._skew_s > 0 else "older"
             return (
                 f"{self.name} is {abs(self._skew_s):.2f} s {side} than the third view, allowed is "
-                f"{bounds.skew_s} s"
+                f"{self.bounds.skew_s} s"
             )
         return ""
 

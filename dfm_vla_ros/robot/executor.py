@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.robot.chunks import (
     ChunkRefused,
-    Freshness,
     JoinMode,
     Request,
     Tokenizer,
@@ -20,6 +19,7 @@ from dfm_vla_ros.robot.chunks import (
     ordered_positions,
 )
 from dfm_vla_ros.robot.collision import Clearance
+from dfm_vla_ros.robot.freshness import ExecutorFreshness
 from dfm_vla_ros.robot.limits import DEFAULT_SETTINGS, JointLimits, PlanSettings
 from dfm_vla_ros.robot.plan import Plan
 from dfm_vla_ros.robot.planner import Planner, Running, joining_time
@@ -84,7 +84,9 @@ class Executor:
         self._reference: Reference | None = None
         self._commanded = False
         self._measured: Array | None = None
-        self._fresh = Freshness(since_s, self._maximum_age_s, self._settings.maximum_chunk_age_s)
+        self._fresh = ExecutorFreshness(
+            since_s, self._maximum_age_s, self._settings.maximum_chunk_age_s
+        )
         self._count = StepCount(max(10.0, self._settings.maximum_chunk_age_s))
         self._end_s, self._braking = -np.inf, False
 
@@ -140,7 +142,8 @@ class Executor:
         ordered = ordered_positions(names, positions, self.limits)
         if self._reference is None or not self._commanded:
             self._reference = Reference(ordered)
-        self._measured, self._fresh.measured_s = ordered, stamp_s
+        self._measured = ordered
+        self._fresh.measured.put(stamp_s)
 
     def sample(self, now_s: float) -> tuple[Array, Array] | None:
         """Return position and velocity (D,) commanded now; None before the first joint states.
