@@ -42,16 +42,8 @@ class SimulatorLost(BenchmarkError):
     """A simulator's process died or took too long."""
 
 
-class LiberoError(BenchmarkError):
-    """The simulator, its files or a setting cannot be used; the message says what to do."""
-
-
-class SceneError(LiberoError):
+class SceneError(BenchmarkError):
     """A change does not fit a scene."""
-
-
-class CalvinError(BenchmarkError):
-    """The simulator, its files or a setting cannot be used; the message says what to do."""
 
 
 class RemoteError(DfmVlaError):

@@ -29,9 +29,11 @@ def echo(request: ActRequest) -> ActReply:
 
 
 @contextmanager
-def serving(act: Callable[[ActRequest], ActReply], address: Path | str) -> Iterator[PolicyServer]:
+def serving(
+    act: Callable[[ActRequest], ActReply], address: Path | str, about: About = ABOUT
+) -> Iterator[PolicyServer]:
     """Serve in a thread until the end of the block."""
-    server = PolicyServer(act, ABOUT, str(address))
+    server = PolicyServer(act, about, str(address))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

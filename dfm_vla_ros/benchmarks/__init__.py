@@ -1,1 +1,265 @@
-"""LIBERO and CALVIN: their simulators, each in an environment of its own, and their protocols."""
+"""The benchmark core's vocabulary: settings, jobs, views, and the reader of arrays.
+
+Both sides of a benchmark import this: the evaluation in our environment, and the worker in the
+simulator's own interpreter. It therefore needs numpy alone. An adapter (``libero``, ``calvin``)
+subclasses ``BenchmarkProtocol``, ``SimulatorJob`` and ``worker.Simulator``.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfm_vla_ros.errors import BenchmarkError
+
+Array = NDArray[np.float64]
+Image = NDArray[np.uint8]
+EpisodeId = tuple[str, str, int]
+"""Suite, task, number (of the stored state or of the chain)."""
+ALWAYS, ON_DEMAND = "always", "on_demand"
+"""When images are rendered: at every step, or when the policy looks."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a policy may see of one moment; adapters add the robot's measurements.
+
+    Attributes:
+        images: camera -> (H, W, 3) uint8 RGB, as the policy gets them.
+    """
+
+    images: dict[str, Image]
+
+
+@dataclass(frozen=True)
+class SimulatorJob:
+    """One episode, as it is sent to a simulator's process.
+
+    Attributes:
+        suite, task, number: which episode it is.
+        protocol: ``BenchmarkProtocol.record()``.
+        policy: address of the policy; "": play ``actions``.
+        cameras: the policy's name for a camera -> the simulator's.
+        actions: file of actions (T, 7) to play, .npy, as the simulator takes them.
+        keep: folder for the actions, states and frames of the episode; "": nothing is kept.
+        DETAILS: what of the worker's answer is written down.
+    """
+
+    DETAILS: ClassVar[tuple[str, ...]] = ("calls", "policy_s", "reset_s", "state_hash")
+    suite: str
+    task: str
+    number: int
+    protocol: dict[str, Any]
+    policy: str = ""
+    cameras: dict[str, str] = field(default_factory=dict)
+    actions: str = ""
+    keep: str = ""
+
+    @property
+    def episode(self) -> EpisodeId:
+        """Which episode it is."""
+        return self.suite, self.task, self.number
+
+    def record(self) -> dict[str, Any]:
+        """Return all fields, as JSON holds them."""
+        return asdict(self)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What is to be done, one task after another."""
+        return [self.task]
+
+    @property
+    def scene_key(self) -> tuple[str, ...]:
+        """What the scene is built from; the next job with the same key reuses it."""
+        return (json.dumps(self.protocol, sort_keys=True),)
+
+    def first_seed(self, policy_seed: int) -> int:
+        """Return the seed of the first call of the policy; later calls count up from it."""
+        raise NotImplementedError
+
+
+class Settings:
+    """Base of frozen dataclasses that are read from YAML and sent as JSON.
+
+    Attributes:
+        PARTS: field -> dataclass of the mapping that stands there.
+        BOUNDS: field -> least whole number.
+        CHOICES: field -> allowed texts.
+    """
+
+    PARTS: ClassVar[Mapping[str, type]] = {}
+    BOUNDS: ClassVar[Mapping[str, int]] = {}
+    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    name: str
+
+    def __post_init__(self) -> None:
+        """Check every bounded setting."""
+        for name, least in self.BOUNDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < least:
+                raise BenchmarkError(
+                    f"{self.name}: {name} is {value!r}, give a whole number >= {least}"
+                )
+        for name, allowed in self.CHOICES.items():
+            value = getattr(self, name)
+            if value not in allowed:
+                raise BenchmarkError(f"{self.name}: {name} is {value!r}, give {_or(allowed)}")
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], name: str = "") -> Self:
+        """Return the settings that a mapping describes.
+
+        Raises:
+            BenchmarkError: a setting is missing, unknown, of another type or out of bounds.
+        """
+        given = {"name": name, **content}
+        known = [one.name for one in fields(cls)]
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise BenchmarkError(f"{name}: there is no setting {unknown[0]!r}; give {known}")
+        try:
+            for part, kind in cls.PARTS.items():
+                if given.get(part) is not None:
+                    given[part] = kind(**given[part])
+            return cls(**given)
+        except (TypeError, ValueError) as error:
+            raise BenchmarkError(
+                f"{name}: a setting is missing or of another type: {error}"
+            ) from error
+
+    def record(self) -> dict[str, Any]:
+        """Return all settings, for a result and for ``read``."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class GripperRule:
+    """How a policy says open and closed.
+
+    Attributes:
+        opens: its value for open.
+        closes: its value for closed.
+        threshold: values beyond it open or close fully; None: the value is passed on, scaled.
+        PLUS_OPENS: whether +1 opens the simulator's gripper; otherwise it closes it.
+    """
+
+    PLUS_OPENS: ClassVar[bool] = False
+    opens: float
+    closes: float
+    threshold: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that open and closed differ and that the threshold lies between them."""
+        low, high = sorted((self.opens, self.closes))
+        if low == high:
+            raise BenchmarkError(f"the gripper's open and closed are both {low:g}; give two")
+        if self.threshold is not None and not low <= self.threshold <= high:
+            raise BenchmarkError(
+                f"the gripper's threshold {self.threshold:g} is not between closed "
+                f"{self.closes:g} and open {self.opens:g}: give three numbers in order"
+            )
+
+    def command(self, values: Array) -> Array:
+        """Return what the simulator is told, -1 to 1, for a policy's ``values``."""
+        minus, plus = self._ends
+        if self.threshold is None:
+            return 2 * (values - minus) / (plus - minus) - 1
+        sign = 1 if plus > minus else -1
+        return np.where(sign * (values - self.threshold) > 0, 1.0, -1.0)
+
+    def value(self, commands: Array) -> Array:
+        """Return what a policy says for the simulator's ``commands``, fully open or closed."""
+        minus, plus = self._ends
+        return np.where(commands > 0, plus, minus)
+
+    @property
+    def _ends(self) -> tuple[float, float]:
+        ends = self.closes, self.opens
+        return ends if self.PLUS_OPENS else ends[::-1]
+
+
+class BenchmarkProtocol(Settings):
+    """Base of an adapter's settings of an evaluation.
+
+    Attributes:
+        BENCHMARK: its name.
+        PRESETS: file of the presets, inside the package.
+        ACTIONS: names of the 7 numbers of an action.
+        RATE_HZ: of the control steps.
+        name: of the preset.
+        source: where the numbers come from.
+        replan: steps of a chunk that are executed before the next; 0: all of them.
+        gripper: how the policy says open and closed.
+        rendering: ``always``: at every step, as published; ``on_demand``: when the policy looks.
+        policy_seed: of the policy's own draws.
+    """
+
+    BENCHMARK: ClassVar[str]
+    PRESETS: ClassVar[str]
+    ACTIONS: ClassVar[tuple[str, ...]]
+    RATE_HZ: ClassVar[float]
+    replan: int
+    gripper: GripperRule
+    rendering: str
+    policy_seed: int
+
+    @property
+    def settling(self) -> list[Array]:
+        """Actions (7,) before the policy sees anything."""
+        return []
+
+    def steps_of(self, suite: str) -> int:
+        """Return the most steps of a task of ``suite``."""
+        raise NotImplementedError
+
+    @property
+    def renders_always(self) -> bool:
+        """Whether images are rendered at every step."""
+        return self.rendering == ALWAYS
+
+    def commands(self, actions: Array) -> Array:
+        """Return the simulator's actions (T, 7) for a policy's (T, 7).
+
+        Raises:
+            BenchmarkError: they have another shape.
+        """
+        if actions.ndim != 2 or actions.shape[1] != len(self.ACTIONS):
+            raise BenchmarkError(
+                f"the policy's actions are {actions.shape}, expected (T, {len(self.ACTIONS)}): "
+                f"{', '.join(self.ACTIONS)}; use a checkpoint trained on {self.BENCHMARK}"
+            )
+        return np.concatenate([actions[:, :6], self.gripper.command(actions[:, 6:])], axis=1)
+
+
+def _or(names: tuple[str, ...]) -> str:
+    return " or ".join(names)
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Builds arrays and plain values and nothing else, so that no file runs code."""
+
+    def find_class(self, module: str, name: str) -> Callable[..., Any]:
+        """Return numpy's own makers of arrays."""
+        # numpy has given two names to one module.
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            makers = {"_reconstruct": np.empty(0), "scalar": np.float64(0)}
+            if name in makers:
+                return makers[name].__reduce__()[0]
+        if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
+            return getattr(np, name)
+        if (module, name) == ("_codecs", "encode"):
+            return _latin
+        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+
+
+def _latin(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"encoding {encoding!r} is no part of an array")
+    return text.encode("latin1")

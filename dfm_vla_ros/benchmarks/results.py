@@ -15,12 +15,11 @@ from typing import Any
 
 import dacite
 
+from dfm_vla_ros.benchmarks import EpisodeId
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.evaluation.statistics import wilson
 
 EPISODES, RESULT = "episodes.jsonl", "result.json"
-Job = tuple[str, str, int]
-"""Suite, task, number (of the stored state or of the chain)."""
 
 
 class ResultsError(DfmVlaError):
@@ -28,31 +27,29 @@ class ResultsError(DfmVlaError):
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeResult:
     """How an episode went.
 
     Attributes:
-        suite: it belongs to.
-        task: its name.
-        number: of the stored state or of the chain.
-        success: whether it succeeded; False with ``error`` means nothing.
+        suite, task, number: which episode it is.
+        success: whether it succeeded; with ``error`` it means nothing.
         steps: of the simulator, without those that settle it.
         seconds: that it took [s].
         error: what broke; empty if it ran to its end.
-        details: what else is to be kept, as JSON holds it.
+        details: what else is kept, as JSON holds it.
     """
 
     suite: str
     task: str
     number: int
-    success: bool
-    steps: int
-    seconds: float
+    success: bool = False
+    steps: int = 0
+    seconds: float = 0.0
     error: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def job(self) -> Job:
+    def episode(self) -> EpisodeId:
         """Which episode it is."""
         return self.suite, self.task, self.number
 
@@ -75,7 +72,7 @@ class Book:
         """
         self._path = folder / EPISODES
         self.common: dict[str, Any] = json.loads(json.dumps(dict(common)))
-        self._episodes: dict[Job, Episode] = {}
+        self._episodes: dict[EpisodeId, EpisodeResult] = {}
         folder.mkdir(parents=True, exist_ok=True)
         text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         # A last line that was cut short is no episode.
@@ -87,26 +84,51 @@ class Book:
             _replace(self._path, whole)
 
     @property
-    def episodes(self) -> list[Episode]:
+    def episodes(self) -> list[EpisodeResult]:
         """Those that have ended, the last try of each."""
         return list(self._episodes.values())
 
-    def add(self, episode: Episode) -> None:
+    def add(self, episode: EpisodeResult) -> None:
         """Keep an episode."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(episode)) + "\n")
         self._hold(episode)
 
-    def missing(self, jobs: Iterable[Job], again: bool = False) -> list[Job]:
-        """Return the jobs that have not ended; ``again``: and those that ended in an error."""
+    def missing(self, episodes: Iterable[EpisodeId], again: bool = False) -> list[EpisodeId]:
+        """Return those that have not ended; ``again``: and those that ended in an error."""
         return [
-            job
-            for job in jobs
-            if job not in self._episodes or (again and self._episodes[job].error)
+            one
+            for one in episodes
+            if one not in self._episodes or (again and self._episodes[one].error)
         ]
 
-    def _hold(self, episode: Episode) -> None:
-        self._episodes[episode.job] = episode
+    @property
+    def errors(self) -> int:
+        """How many episodes ended in an error."""
+        return sum(bool(episode.error) for episode in self.episodes)
+
+    def markdown(self) -> list[str]:
+        """Return the rows of all tasks and suites as lines of a table."""
+        return markdown(rows(self.episodes))
+
+    def write(self, about: Mapping[str, Any]) -> Path:
+        """Write ``result.json``: settings, rows, average, and what broke; return its path.
+
+        Args:
+            about: what else decides them: versions, GL backend, hardware.
+        """
+        found = rows(self.episodes)
+        content = {
+            "common": self.common,
+            **about,
+            "rows": [{**asdict(row), "rate": row.rate} for row in found],
+            "average": average(found),
+            "errors": [asdict(episode) for episode in self.episodes if episode.error],
+        }
+        return _replace(self._path.with_name(RESULT), json.dumps(content, indent=1) + "\n")
+
+    def _hold(self, episode: EpisodeResult) -> None:
+        self._episodes[episode.episode] = episode
 
     def _check(self, first: str) -> None:
         """Raise ResultsError unless the first line is ``common``."""
@@ -125,15 +147,15 @@ class Book:
         )
 
 
-def _read(line: str, where: str) -> Episode:
+def _read(line: str, where: str) -> EpisodeResult:
     try:
-        return dacite.from_dict(Episode, json.loads(line), dacite.Config(strict=True))
+        return dacite.from_dict(EpisodeResult, json.loads(line), dacite.Config(strict=True))
     except (ValueError, TypeError, AttributeError, dacite.DaciteError) as error:
         raise ResultsError(f"{where} is no episode: {error}; remove the line") from error
 
 
 @dataclass(frozen=True)
-class Row:
+class SuccessRow:
     """The episodes of a task, or of a suite.
 
     Attributes:
@@ -161,7 +183,7 @@ class Row:
         return self.successes / ended if ended else None
 
 
-def rows(episodes: Sequence[Episode]) -> list[Row]:
+def rows(episodes: Sequence[EpisodeResult]) -> list[SuccessRow]:
     """Return a row of each task, then one of its suite, for all suites, in order of appearance."""
     found = []
     for suite in dict.fromkeys(episode.suite for episode in episodes):
@@ -172,23 +194,23 @@ def rows(episodes: Sequence[Episode]) -> list[Row]:
     return found
 
 
-def _row(suite: str, task: str, episodes: Sequence[Episode]) -> Row:
+def _row(suite: str, task: str, episodes: Sequence[EpisodeResult]) -> SuccessRow:
     ended = [episode for episode in episodes if not episode.error]
     successes = sum(episode.success for episode in ended)
     mean_s = sum(episode.seconds for episode in episodes) / len(episodes)
     interval = wilson(successes, len(ended))
     errors = len(episodes) - len(ended)
-    return Row(suite, task, successes, len(ended) - successes, errors, interval, mean_s)
+    return SuccessRow(suite, task, successes, len(ended) - successes, errors, interval, mean_s)
 
 
-def average(found: Sequence[Row]) -> float | None:
+def average(found: Sequence[SuccessRow]) -> float | None:
     """Return the mean of the suites' rates, as papers give it; None if one has no rate."""
     rates = [row.rate for row in found if not row.task]
     known = [rate for rate in rates if rate is not None]
     return sum(known) / len(known) if known and len(known) == len(rates) else None
 
 
-def markdown(found: Sequence[Row]) -> list[str]:
+def markdown(found: Sequence[SuccessRow]) -> list[str]:
     """Return the rows as lines of a table."""
     lines = ["| suite | task | successes | 95% | errors |", "|---|---|---|---|---|"]
     for row in found:
@@ -200,25 +222,6 @@ def markdown(found: Sequence[Row]) -> list[str]:
             f"| {low:.1%} to {high:.1%} | {row.errors} |"
         )
     return lines
-
-
-def write_result(folder: Path, book: Book, about: Mapping[str, Any]) -> Path:
-    """Write ``result.json``: settings, rows, average, and what broke; return its path.
-
-    Args:
-        folder: where.
-        book: the episodes.
-        about: what else decides them: versions, GL backend, hardware.
-    """
-    found = rows(book.episodes)
-    content = {
-        "common": book.common,
-        **about,
-        "rows": [{**asdict(row), "rate": row.rate} for row in found],
-        "average": average(found),
-        "errors": [asdict(episode) for episode in book.episodes if episode.error],
-    }
-    return _replace(folder / RESULT, json.dumps(content, indent=1) + "\n")
 
 
 def _replace(path: Path, text: str) -> Path:
@@ -245,7 +248,7 @@ class Progress:
         self._clock, self._began_s = clock, clock()
         self._count = self._successes = self._errors = 0
 
-    def add(self, episode: Episode) -> str:
+    def add(self, episode: EpisodeResult) -> str:
         """Count an episode and return a line about it, the run so far and the time left."""
         self._count += 1
         self._errors += bool(episode.error)
@@ -274,6 +277,6 @@ def hours(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _said(episode: Episode) -> str:
+def _said(episode: EpisodeResult) -> str:
     outcome = "success" if episode.success else "failure"
     return f"{outcome} after {episode.steps} steps, {episode.seconds:.1f} s"

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.options import hardware, positive_count, seed, versions
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.benchmarks.calvin.evaluation import Installation, Plan
-    from dfm_vla_ros.benchmarks.calvin.sequences import Chain
+    from dfm_vla_ros.benchmarks.calvin.evaluation import CalvinPlan
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -97,76 +93,43 @@ def run_sequences(options: argparse.Namespace) -> int:
 
 def run_eval(options: argparse.Namespace) -> int:
     """Run the chains that are missing; print a line for each and a table at the end."""
-    plan, installation = _plan(options), _installation(options)
-    from dfm_vla_ros.benchmarks.calvin.evaluation import encode_film, evaluate, program
-    from dfm_vla_ros.benchmarks.calvin.sequences import metrics, table
-    from dfm_vla_ros.benchmarks.results import Book, write_result
-    from dfm_vla_ros.benchmarks.served import about, policies
-    from dfm_vla_ros.benchmarks.simulators import SimulatorPool
+    from dfm_vla_ros.benchmarks.calvin.evaluation import find_program, table
+    from dfm_vla_ros.benchmarks.evaluation import evaluate
+    from dfm_vla_ros.benchmarks.processes import served_policies
 
-    with policies(options.checkpoint, options.policy, options.workers) as addresses:
-        policy = about(addresses)
-        plan = plan.settled(policy.execute_steps)
-        with SimulatorPool(program(installation), len(addresses), options.out) as pool:
-            book = Book(options.out, plan.common(policy.checkpoint_hash, pool.about))
-            places = book.missing(plan.places(), options.again)
-            evaluate(plan, pool, addresses, book, places, _say, encode_film)
-    found = metrics(book.episodes, plan.chains)
-    about_run = {"calvin": found, "versions": versions(), "hardware": hardware()}
-    path = write_result(options.out, book, about_run)
-    print(f"{table(found)}\n{plan.protocol.name}, list {book.common['list']}: {path}")
-    return 1 if any(episode.error for episode in book.episodes) else 0
+    plan = _plan(options)
+    program = find_program(options.calvin_env, options.python, plan.protocol.scene)
+    about = {"versions": versions(), "hardware": hardware()}
+    with served_policies(options.checkpoint, options.policy, options.workers) as addresses:
+        book = evaluate(plan, program, addresses, about, options.again, say=_say)
+    print(table(plan.figures(book.episodes)["calvin"]))
+    print(f"{plan.protocol.name}, list {book.common['list']}")
+    return int(book.errors > 0)
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _plan(options: argparse.Namespace) -> Plan:
-    from dfm_vla_ros.benchmarks.calvin.evaluation import Plan, find_protocol
+def _plan(options: argparse.Namespace) -> CalvinPlan:
+    from dfm_vla_ros.benchmarks.calvin import CAMERAS, CalvinProtocol
+    from dfm_vla_ros.benchmarks.calvin.evaluation import CalvinPlan, rows_of
     from dfm_vla_ros.benchmarks.calvin.sequences import official_chains, read_chains
+    from dfm_vla_ros.benchmarks.evaluation import find_preset, read_cameras
 
     names = ("steps", "replan", "actions", "scene", "renderer", "rendering", "policy_seed")
     changes: dict[str, Any] = {name: getattr(options, name) for name in names}
-    protocol = find_protocol(options.preset, **changes)
-    cameras = dict(_pair(text) for text in options.camera)
+    protocol = find_preset(CalvinProtocol, options.preset, **changes)
+    cameras = read_cameras(options.camera, CAMERAS)
     chains = read_chains(options.list) if options.list else official_chains()
-    numbers = _rows(options.chains, chains)
-    return Plan(chains, numbers, protocol, options.out / "films", cameras, options.films)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, ours = text.partition("=")
-    if not (name and equals and ours in ("static", "gripper")):
-        raise DfmVlaError(f"--camera {text!r} is none: give NAME=static or NAME=gripper")
-    return name, ours
-
-
-def _rows(text: str, chains: list[Chain]) -> list[int]:
-    first, colon, last = text.partition(":")
-    try:
-        found = list(range(len(chains)))[slice(int(first or 0), int(last or len(chains)))]
-    except ValueError:
-        found = []
-    if not (colon and found):
-        raise DfmVlaError(f"--chains {text!r}: give A:B within 0:{len(chains)}, such as 0:100")
-    return found
-
-
-def _installation(options: argparse.Namespace) -> Installation:
-    from dfm_vla_ros.benchmarks.calvin.evaluation import Installation
-    from dfm_vla_ros.benchmarks.calvin.simulator import check_folder
-
-    given = options.calvin_env or os.environ.get("CALVIN_ENV")
-    if not given:
-        raise DfmVlaError(
-            "where is CALVIN? let CALVIN_ENV name a checkout of github.com/mees/calvin_env, and "
-            "CALVIN_PYTHON an interpreter that has pybullet; see docs/benchmarks.md"
-        )
-    folder = Path(given).resolve()
-    check_folder(folder, options.scene or "calvin_scene_D")
-    python = options.python or os.environ.get("CALVIN_PYTHON") or sys.executable
-    return Installation(Path(python).absolute(), folder)
+    return CalvinPlan(
+        protocol=protocol,
+        folder=options.out,
+        cameras=cameras,
+        films=options.films,
+        chains=chains,
+        numbers=rows_of(options.chains, len(chains)),
+    )
 
 
 def run_convert(options: argparse.Namespace) -> int:

@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dfm_vla_ros.options import hardware, positive_count, positive_seconds, versions
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.benchmarks.libero.evaluation import Plan
-    from dfm_vla_ros.benchmarks.libero.suites import Task
-    from dfm_vla_ros.benchmarks.libero.variation import Variation
+    from dfm_vla_ros.benchmarks.libero.evaluation import LiberoPlan
 
 PAPER_SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10")
 
@@ -124,58 +122,41 @@ def _add_convert(parser: argparse.ArgumentParser) -> None:
 
 def run_suites(options: argparse.Namespace) -> int:
     """Count scenes and stored states; 1 if one is missing."""
-    from dfm_vla_ros.benchmarks.libero.protocol import read_states
-    from dfm_vla_ros.benchmarks.libero.suites import find_installation, read_suites
+    from dfm_vla_ros.benchmarks.libero.suites import count_suites, find_installation
 
-    suites, scenes, states = read_suites(find_installation()), 0, 0
-    for suite, tasks in suites.items():
-        counts = [len(read_states(task.states)) for task in tasks]
-        there = sum(task.scene.is_file() for task in tasks)
-        scenes, states = scenes + there, states + sum(counts)
-        print(f"{suite}: {len(tasks)} tasks, {there} bddl files, {sum(counts)} stored states")
-        for task, count in zip(tasks, counts, strict=True) if options.tasks else ():
-            print(f"  {task.index:2} {task.instruction} ({count})")
-    tasks = sum(map(len, suites.values()))
-    print(f"in all {scenes} bddl files and {states} stored states of {tasks} tasks")
-    return int(scenes != tasks)
+    return int(not count_suites(find_installation(), options.tasks, _say))
 
 
 def run_assets(options: argparse.Namespace) -> int:
     """List what is missing or different; 1 if something is missing."""
-    from dfm_vla_ros.benchmarks.libero import assets
-    from dfm_vla_ros.benchmarks.libero.suites import find_installation
+    from dfm_vla_ros.benchmarks.libero.suites import check_assets, find_installation
 
-    report = assets.check_assets(find_installation().assets)
-    for word in ("missing", "different"):
-        for name in getattr(report, word):
-            print(f"{word}: {name}")
-    print(
-        f"{report.folder}: {report.files - len(report.missing)} of {report.files} files, "
-        f"{len(report.different)} of them not as published"
-    )
-    if report.missing:
-        print(assets.missing_message(report))
+    report = check_assets(find_installation().assets)
+    for line in report.lines():
+        print(line)
     return int(bool(report.missing))
 
 
 def run_presets(options: argparse.Namespace) -> int:
     """Print every preset."""
-    from dfm_vla_ros.benchmarks.libero.evaluation import protocols, variations
+    from dfm_vla_ros.benchmarks.evaluation import presets
+    from dfm_vla_ros.benchmarks.libero import LiberoProtocol
+    from dfm_vla_ros.benchmarks.libero.scenes import Variation
 
-    for name, protocol in protocols().items():
+    for name, protocol in presets(LiberoProtocol).items():
         print(f"{name}:")
         for key, value in protocol.record().items():
             print(f"  {key}: {value}")
-    print("variations:", ", ".join(variations()))
+    print("variations:", ", ".join(presets(Variation)))
     return 0
 
 
 def run_eval(options: argparse.Namespace) -> int:
     """Run the episodes that are missing; 1 if one ended in an error."""
-    from dfm_vla_ros.benchmarks import served
-    from dfm_vla_ros.benchmarks.libero.assets import require_assets
-    from dfm_vla_ros.benchmarks.libero.evaluation import evaluate
-    from dfm_vla_ros.benchmarks.libero.suites import find_installation
+    from dfm_vla_ros.benchmarks.evaluation import evaluate
+    from dfm_vla_ros.benchmarks.libero.evaluation import program
+    from dfm_vla_ros.benchmarks.libero.suites import find_installation, require_assets
+    from dfm_vla_ros.benchmarks.processes import served_policies
 
     installation = find_installation()
     assets = require_assets(installation)
@@ -183,78 +164,63 @@ def run_eval(options: argparse.Namespace) -> int:
         print(f"{len(assets.different)} assets are not as published: the result says so")
     plan = _plan(options, installation)
     workers = len(options.policy) or options.workers
-    with served.policies(
-        options.checkpoint, options.policy, workers, ("--device", options.device)
-    ) as addresses:
-        about = {"assets": assets.record(), "versions": versions(), "hardware": hardware()}
-        return evaluate(
-            plan, installation, addresses, options.limit, about, again=options.again, say=_say
+    about = {"assets": assets.record(), "versions": versions(), "hardware": hardware()}
+    device = ("--device", options.device)
+    with served_policies(options.checkpoint, options.policy, workers, device) as addresses:
+        book = evaluate(
+            plan, program(installation), addresses, about, options.again, options.limit, _say
         )
+    for line in book.markdown():
+        print(line)
+    return int(book.errors > 0)
 
 
-def _plan(options: argparse.Namespace, installation: Any) -> Plan:
-    from dfm_vla_ros.benchmarks.libero.evaluation import Plan, find_protocol, find_variation
-    from dfm_vla_ros.benchmarks.libero.suites import choose_tasks
+def _plan(options: argparse.Namespace, installation: Any) -> LiberoPlan:
+    from dfm_vla_ros.benchmarks.evaluation import find_preset, read_cameras
+    from dfm_vla_ros.benchmarks.libero import CAMERAS, LiberoProtocol
+    from dfm_vla_ros.benchmarks.libero.evaluation import find_variation, make_plan
 
-    protocol = find_protocol(
+    protocol = find_preset(
+        LiberoProtocol,
         options.preset,
         episodes=options.episodes,
         replan=options.replan,
         rendering="on_demand" if options.on_demand else None,
         reseed="episode" if options.each else None,
     )
-    variation = find_variation(options.variation)
-    tasks = choose_tasks(installation, options.suite, options.task)
-    scenes, words = _changed(options, variation, tasks)
-    left = [task for task in tasks if not variation.definitions or task.name in scenes | words]
-    return Plan(
-        left, protocol, variation, options.out, _cameras(options), scenes, words, options.films
+    return make_plan(
+        installation,
+        protocol,
+        options.suite,
+        options.task,
+        find_variation(options.variation),
+        options.definitions,
+        _say,
+        folder=options.out,
+        cameras=read_cameras(options.camera, CAMERAS),
+        films=options.films,
     )
-
-
-def _changed(
-    options: argparse.Namespace, variation: Variation, tasks: list[Task]
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the scenes and sentences that a variation gives some tasks."""
-    from dfm_vla_ros.benchmarks.libero.definitions import changed_tasks
-
-    if not variation.definitions:
-        return {}, {}
-    return changed_tasks(variation, options.definitions, tasks, options.out / "scenes", _say)
-
-
-def _cameras(options: argparse.Namespace) -> dict[str, str]:
-    from dfm_vla_ros.errors import LiberoError
-
-    pairs = [text.partition("=") for text in options.camera]
-    for name, equals, libero in pairs:
-        if not (name and equals and libero):
-            raise LiberoError("--camera wants NAME=agentview or NAME=eye_in_hand")
-    return {name: libero for name, _, libero in pairs}
 
 
 def run_replay(options: argparse.Namespace) -> int:
     """Play the actions; 0 only if they succeed and the states are the same every time."""
-    from dfm_vla_ros.benchmarks.libero.assets import require_assets
-    from dfm_vla_ros.benchmarks.libero.evaluation import find_protocol
-    from dfm_vla_ros.benchmarks.libero.replaying import replay
-    from dfm_vla_ros.benchmarks.libero.suites import find_installation
+    from dfm_vla_ros.benchmarks.libero.evaluation import replay
+    from dfm_vla_ros.benchmarks.libero.suites import find_installation, require_assets
 
     installation = find_installation()
     require_assets(installation)
-    rendering = "on_demand" if options.on_demand else None
-    protocol = find_protocol(options.preset, rendering=rendering)
-    place = (options.suite, options.task, options.number)
-    return replay(
+    same = replay(
         installation,
-        protocol,
-        place,
+        options.preset,
+        (options.suite, options.task, options.number),
         options.actions,
         options.times,
         options.limit,
         options.keep,
+        "on_demand" if options.on_demand else None,
         _say,
     )
+    return int(not same)
 
 
 def run_convert(options: argparse.Namespace) -> int:

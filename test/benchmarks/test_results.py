@@ -11,21 +11,19 @@ import pytest
 from dfm_vla_ros.benchmarks.results import (
     EPISODES,
     Book,
-    Episode,
+    EpisodeResult,
     Progress,
     ResultsError,
     average,
     hours,
-    markdown,
     rows,
-    write_result,
 )
 from dfm_vla_ros.evaluation.statistics import wilson
 
 COMMON = {"checkpoint": "c0ffee", "preset": "openpi", "seed": 7}
-WON = Episode("goal", "push", 0, True, 80, 2.0, details={"states": [1.5]})
-LOST = Episode("goal", "push", 1, False, 300, 4.0)
-BROKE = Episode("goal", "open", 0, False, 12, 1.0, error="the simulator has gone")
+WON = EpisodeResult("goal", "push", 0, True, 80, 2.0, details={"states": [1.5]})
+LOST = EpisodeResult("goal", "push", 1, False, 300, 4.0)
+BROKE = EpisodeResult("goal", "open", 0, False, 12, 1.0, error="the simulator has gone")
 
 
 def test_that_a_book_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
@@ -36,9 +34,9 @@ def test_that_a_book_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
         file.write('{"suite": "goal", "ta')  # killed while it wrote
     again = Book(tmp_path, COMMON)
     assert again.episodes == [WON, LOST, BROKE]
-    jobs = [("goal", "push", 0), ("goal", "push", 2), BROKE.job]
+    jobs = [("goal", "push", 0), ("goal", "push", 2), BROKE.episode]
     assert again.missing(jobs) == [("goal", "push", 2)]
-    assert again.missing(jobs, again=True) == [("goal", "push", 2), BROKE.job]
+    assert again.missing(jobs, again=True) == [("goal", "push", 2), BROKE.episode]
     again.add(replace(BROKE, error="", success=True))
     assert Book(tmp_path, COMMON).missing(jobs, again=True) == [("goal", "push", 2)]
 
@@ -108,10 +106,11 @@ def test_that_the_table_and_the_result_say_it_all(tmp_path: Path) -> None:
     book = Book(tmp_path, COMMON)
     for episode in (WON, LOST, BROKE):
         book.add(episode)
-    lines = markdown(rows(book.episodes))
+    lines = book.markdown()
     assert lines[2] == "| goal | open | 0/0 | 0.0% to 100.0% | 1 |"
     assert lines[4] == "| goal | all | 1/2 = 50.0% | 9.5% to 90.5% | 1 |"
-    content = json.loads(write_result(tmp_path, book, {"gl": "egl"}).read_text())
+    content = json.loads(book.write({"gl": "egl"}).read_text())
+    assert book.errors == 1
     assert (content["common"], content["gl"], content["average"]) == (COMMON, "egl", 0.5)
     assert [row["rate"] for row in content["rows"]] == [None, 0.5, 0.5]
     assert [error["error"] for error in content["errors"]] == ["the simulator has gone"]

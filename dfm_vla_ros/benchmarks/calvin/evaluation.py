@@ -1,206 +1,191 @@
-"""An evaluation: which chains, how they are shared out, and what they come to."""
+"""CALVIN's evaluation: which chains, how they are shared out, and what they come to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import math
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
-
-from dfm_vla_ros.benchmarks.calvin.protocol import Answer, Job, Protocol
-from dfm_vla_ros.benchmarks.calvin.sequences import (
-    IN_A_ROW,
-    OFFICIAL,
-    SUITE,
-    TASK,
-    Chain,
-    checksum,
-)
-from dfm_vla_ros.benchmarks.results import Book, Episode, Progress
-from dfm_vla_ros.benchmarks.results import Job as Place
-from dfm_vla_ros.benchmarks.served import changed_preset, read_presets
-from dfm_vla_ros.benchmarks.simulators import Program, SimulatorPool
-from dfm_vla_ros.errors import CalvinError
-from dfm_vla_ros.report.pictures import FilmEncoder
-
-FRAMES_HZ = 10.0
-"""Of the video; a frame is what the policy saw, so its pace is not that of the robot."""
-
-
-def encode_film(path: Path) -> None:
-    """Replace the frames (N, H, W, 3) in ``path``, .npy, by an .mp4 of the same name."""
-    encoder = FilmEncoder(FRAMES_HZ)
-    for image in np.load(path):
-        encoder.add({"static": image})
-    film = encoder.finish()
-    if film is not None:
-        path.with_suffix(".mp4").write_bytes(film.data)
-    path.unlink()
-
-
-PROTOCOLS = "config/benchmarks/calvin/presets.yaml"
-
-
-def protocols() -> dict[str, Protocol]:
-    """Return name -> protocol of all presets.
-
-    Raises:
-        CalvinError: the file is damaged.
-    """
-    content = read_presets(PROTOCOLS, CalvinError)
-    return {name: Protocol.read(settings, name) for name, settings in content.items()}
-
-
-def find_protocol(name: str, **changes: Any) -> Protocol:
-    """Return a preset with ``changes``; those that are None change nothing.
-
-    A changed preset says so in its name, so that its results are not taken for the preset's.
-
-    Raises:
-        CalvinError: there is no such preset, or a change is out of bounds.
-    """
-    return changed_preset(protocols(), name, changes, CalvinError)
-
-
-MODULE = "dfm_vla_ros.benchmarks.calvin.worker"
-HINT = "; where there is no EGL, give --renderer tiny"
-
-
-@dataclass(frozen=True)
-class Installation:
-    """Where the simulator is.
-
-    Attributes:
-        python: interpreter that has PyBullet and what calvin_env imports.
-        folder: checkout of calvin_env.
-    """
-
-    python: Path
-    folder: Path
-
-
-def program(installation: Installation) -> Program:
-    """Return what runs with the interpreter of ``installation``."""
-    return Program(installation.python, MODULE, (str(installation.folder),), Answer, hint=HINT)
-
+from dfm_vla_ros.benchmarks import EpisodeId
+from dfm_vla_ros.benchmarks.calvin import CHAIN, SUITE, CalvinJob, CalvinProtocol
+from dfm_vla_ros.benchmarks.calvin.sequences import LENGTH, OFFICIAL, Chain, checksum
+from dfm_vla_ros.benchmarks.calvin.simulator import check_folder
+from dfm_vla_ros.benchmarks.evaluation import BenchmarkPlan
+from dfm_vla_ros.benchmarks.processes import Program
+from dfm_vla_ros.benchmarks.results import EpisodeResult
+from dfm_vla_ros.errors import BenchmarkError
+from dfm_vla_ros.evaluation.statistics import Z95, wilson
 
 STEP_LIMIT_S, START_LIMIT_S = 5.0, 300.0
 """A chain that takes longer than these for its steps and its start hangs."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is evaluated.
+def program(python: Path, folder: Path) -> Program:
+    """Return what runs with the interpreter ``python`` and the checkout ``folder``."""
+    hint = "; where there is no EGL, give --renderer tiny"
+    return Program(python, "dfm_vla_ros.benchmarks.calvin.simulator", (str(folder),), hint)
+
+
+def find_program(folder: Path | None, python: Path | None, scene: str) -> Program:
+    """Return the simulator at ``folder``, or where CALVIN_ENV and CALVIN_PYTHON say.
+
+    Raises:
+        BenchmarkError: none is named, or it is no checkout of calvin_env that has ``scene``.
+    """
+    given = folder or os.environ.get("CALVIN_ENV")
+    if not given:
+        raise BenchmarkError(
+            "where is CALVIN? let CALVIN_ENV name a checkout of github.com/mees/calvin_env, and "
+            "CALVIN_PYTHON an interpreter that has pybullet; see docs/benchmarks.md"
+        )
+    checkout = Path(given).resolve()
+    check_folder(checkout, scene)
+    interpreter = python or os.environ.get("CALVIN_PYTHON") or sys.executable
+    return program(Path(interpreter).absolute(), checkout)
+
+
+def rows_of(text: str, count: int) -> range:
+    """Return the rows ``A:B`` of a list of ``count``.
+
+    Raises:
+        BenchmarkError: the text is no such range, or an empty one.
+    """
+    first, colon, last = text.partition(":")
+    try:
+        found = range(count)[slice(int(first or 0), int(last or count))]
+    except ValueError:
+        found = range(0)
+    if not (colon and found):
+        raise BenchmarkError(f"--chains {text!r}: give A:B within 0:{count}, such as 0:100")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalvinPlan(BenchmarkPlan):
+    """What is evaluated; see ``BenchmarkPlan``. The first ``films`` of ``numbers`` are filmed.
 
     Attributes:
+        protocol: how.
         chains: the whole list.
         numbers: rows that are run.
-        protocol: how.
-        folder: where films go.
-        cameras: the policy's name for a camera -> CALVIN's.
-        films: how many chains, from the first of ``numbers``, are filmed.
     """
 
+    protocol: CalvinProtocol
     chains: Sequence[Chain]
     numbers: Sequence[int]
-    protocol: Protocol
-    folder: Path
-    cameras: Mapping[str, str] = field(default_factory=dict)
-    films: int = 0
 
-    @property
     def limit_s(self) -> float:
-        """The longest time of a chain [s]."""
+        """Return after how long a chain is an error [s]."""
         longest = max(len(chain.tasks) for chain in self.chains)
         return START_LIMIT_S + STEP_LIMIT_S * self.protocol.steps * longest
 
-    def settled(self, execute_steps: int) -> Self:
-        """Return the plan with the replan interval of a policy, unless it has its own."""
-        replan = self.protocol.replan or execute_steps
-        return replace(self, protocol=replace(self.protocol, replan=replan))
-
-    def places(self) -> list[Place]:
+    def episodes(self) -> list[EpisodeId]:
         """Return all episodes."""
-        return [(SUITE, TASK, number) for number in self.numbers]
+        return [(SUITE, CHAIN, number) for number in self.numbers]
 
-    def job(self, number: int) -> Job:
+    def groups(self, episodes: Iterable[EpisodeId], workers: int) -> list[list[CalvinJob]]:
+        """Return the jobs of ``episodes``, each by itself."""
+        return [[self.job(number)] for _, _, number in episodes]
+
+    def job(self, number: int) -> CalvinJob:
         """Return the job of a row."""
         chain = self.chains[number]
-        filmed = number in self.numbers[: self.films]
-        return Job(
+        kept = self.folder / "films" / f"chain{number:04d}"
+        return CalvinJob(
+            SUITE,
+            CHAIN,
             number,
-            dict(chain.state),
-            list(chain.tasks),
             self.protocol.record(),
             cameras=dict(self.cameras),
-            film=str(self.folder / f"chain{number:04d}.npy") if filmed else "",
+            keep=str(kept) if number in self.numbers[: self.films] else "",
+            state=dict(chain.state),
+            chain=list(chain.tasks),
         )
 
     def common(self, checkpoint: str, simulator: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is the same for all of a book, which refuses other lists and budgets."""
         found = checksum(self.chains)
-        return {
-            "checkpoint": checkpoint,
-            "list": {"checksum": found, "official": found == OFFICIAL, "chains": len(self.chains)},
-            "protocol": self.protocol.record(),
-            "cameras": dict(self.cameras),
-            "simulator": dict(simulator),
-        }
+        listed = {"checksum": found, "official": found == OFFICIAL, "chains": len(self.chains)}
+        return super().common(checkpoint, simulator) | {"list": listed}
+
+    def film_path(self, job: CalvinJob, success: bool) -> Path:
+        """Return where the film of a chain goes."""
+        return Path(f"{job.keep}.mp4")
+
+    def figures(self, episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
+        """Return the figures that papers give."""
+        return {"calvin": metrics(episodes, self.chains)}
 
 
-def evaluate(
-    plan: Plan,
-    pool: SimulatorPool,
-    addresses: Sequence[str],
-    book: Book,
-    places: Iterable[Place],
-    say: Callable[[str], None],
-    filmed: Callable[[Path], None],
-) -> None:
-    """Run the chains of ``places``, keep each in ``book`` as it ends and say so.
+def metrics(episodes: Sequence[EpisodeResult], chains: Sequence[Chain]) -> dict[str, Any]:
+    """Return the figures of the chains that ran to their end.
 
     Args:
-        plan: what is evaluated.
-        pool: the simulators.
-        addresses: of the policies, one for each simulator.
-        book: of the results.
-        places: of ``plan.places()``, those that are to be run.
-        say: takes a line for each chain.
-        filmed: takes the file of frames of each chain that was filmed.
+        episodes: ``number`` is the row of the chain.
+        chains: the list they are of.
+
+    Returns:
+        ``chains``, ``in_a_row`` (of 1 to 5 tasks: rate and Wilson's 95%), ``average_length`` with
+        its standard 95% interval, ``tasks`` (done, tried, rate).
     """
-    numbers = [number for _, _, number in places]
-    progress = Progress(len(plan.numbers), len(plan.numbers) - len(numbers))
-
-    def assign(number: int, job: Job) -> Job:
-        return replace(job, policy=addresses[number])
-
-    jobs = [[plan.job(number)] for number in numbers]
-    for job, answer in pool.run(jobs, assign, plan.limit_s):
-        ended = episode(job, answer)
-        book.add(ended)
-        say(f"{progress.add(ended)}, {answer.in_a_row} of {len(job.tasks)} in a row")
-        if job.film and not answer.error:
-            filmed(Path(job.film))
-
-
-def episode(job: Job, answer: Answer) -> Episode:
-    """Return what is written down of a chain."""
-    details = {
-        IN_A_ROW: answer.in_a_row,
-        "steps": answer.steps,
-        "calls": answer.calls,
-        "policy_s": answer.policy_s,
-        "state_hash": answer.state_hash,
+    ended = [episode for episode in episodes if not episode.error]
+    lengths = [int(episode.details["in_a_row"]) for episode in ended]
+    return {
+        "chains": len(lengths),
+        "in_a_row": [_share(lengths, least) for least in range(1, LENGTH + 1)],
+        "average_length": _mean(lengths),
+        "tasks": _tasks(ended, chains),
     }
-    return Episode(
-        SUITE,
-        TASK,
-        job.number,
-        not answer.error and answer.in_a_row == len(job.tasks),
-        sum(answer.steps),
-        answer.seconds,
-        answer.error,
-        {} if answer.error else details,
+
+
+def _share(lengths: Sequence[int], least: int) -> dict[str, Any]:
+    count = sum(length >= least for length in lengths)
+    rate = count / len(lengths) if lengths else None
+    return {"tasks": least, "rate": rate, "interval": wilson(count, len(lengths))}
+
+
+def _mean(lengths: Sequence[int]) -> dict[str, Any] | None:
+    if not lengths:
+        return None
+    mean = sum(lengths) / len(lengths)
+    squares = sum((length - mean) ** 2 for length in lengths)
+    half = Z95 * math.sqrt(squares / max(1, len(lengths) - 1) / len(lengths))
+    return {"mean": mean, "interval": (max(0.0, mean - half), min(float(LENGTH), mean + half))}
+
+
+def _tasks(
+    episodes: Sequence[EpisodeResult], chains: Sequence[Chain]
+) -> dict[str, dict[str, Any]]:
+    done: dict[str, int] = {}
+    tried: dict[str, int] = {}
+    for episode in episodes:
+        length = int(episode.details["in_a_row"])
+        for place, task in enumerate(chains[episode.number].tasks[: length + 1]):
+            tried[task] = tried.get(task, 0) + 1
+            done[task] = done.get(task, 0) + (place < length)
+    return {
+        task: {
+            "done": done[task],
+            "tried": tried[task],
+            "rate": done[task] / tried[task],
+            "interval": wilson(done[task], tried[task]),
+        }
+        for task in sorted(tried)
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    """Return the figures as lines of a table, as papers have them."""
+    mean = found["average_length"]
+    if mean is None:
+        return "no chain ran to its end"
+    rates = " | ".join(f"{100 * share['rate']:.1f}" for share in found["in_a_row"])
+    low, high = mean["interval"]
+    return (
+        "| chains | 1 | 2 | 3 | 4 | 5 | average length |\n|---|---|---|---|---|---|---|\n"
+        f"| {found['chains']} | {rates} | {mean['mean']:.2f} ({low:.2f} to {high:.2f}) |"
     )

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dfm_vla_ros.benchmarks import Array
 from dfm_vla_ros.benchmarks.calvin.tasks import COLOURS
 
-Array = NDArray[np.float64]
 Touch = tuple[int, int]
 """A body and one of its links; -1 is the body's base."""
 

@@ -10,19 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from dfm_vla_ros.benchmarks.calvin.tasks import BEHIND_SLIDER, COLOURS, TASKS, State, after
-from dfm_vla_ros.benchmarks.results import Episode
-from dfm_vla_ros.errors import CalvinError
-from dfm_vla_ros.evaluation.statistics import Z95, wilson
+from dfm_vla_ros.errors import BenchmarkError
 
 OFFICIAL = "840cb992c69ce9b6"
 """Checksum of the list of 1000."""
@@ -113,18 +109,18 @@ def read_chains(path: Path) -> list[Chain]:
     """Read a list that somebody published: JSON, ``[[state, [tasks]], ...]``.
 
     Raises:
-        CalvinError: it is none, or names states or tasks that there are not.
+        BenchmarkError: it is none, or names states or tasks that there are not.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         chains = [Chain(dict(state), tuple(tasks)) for state, tasks in rows]
     except (OSError, ValueError, TypeError) as error:
-        raise CalvinError(f"{path} is no list of chains: {error}") from error
+        raise BenchmarkError(f"{path} is no list of chains: {error}") from error
     keys = list(initial_states()[0])
     for number, chain in enumerate(chains):
         unknown = [task for task in chain.tasks if task not in TASKS]
         if unknown or list(chain.state) != keys or not chain.tasks:
-            raise CalvinError(
+            raise BenchmarkError(
                 f"{path}: row {number} is {chain.tasks} from {chain.state}: give tasks of "
                 f"{', '.join(NAMES[:3])}, ... and a state with {', '.join(keys)}, in this order"
             )
@@ -135,75 +131,3 @@ def differing_rows(chains: Sequence[Chain], others: Sequence[Chain]) -> list[int
     """Return the numbers of the rows that differ or that one of both lacks."""
     longest = max(len(chains), len(others))
     return [row for row in range(longest) if chains[row : row + 1] != others[row : row + 1]]
-
-
-IN_A_ROW = "in_a_row"
-SUITE, TASK = "CALVIN", "chain"
-
-
-def metrics(episodes: Sequence[Episode], chains: Sequence[Chain]) -> dict[str, Any]:
-    """Return the figures of the chains that ran to their end.
-
-    Args:
-        episodes: ``number`` is the row of the chain.
-        chains: the list they are of.
-
-    Returns:
-        ``chains``, ``in_a_row`` (of 1 to 5 tasks: rate and Wilson's 95%), ``average_length`` with
-        its standard 95% interval, ``tasks`` (done, tried, rate).
-    """
-    ended = [episode for episode in episodes if not episode.error]
-    lengths = [int(episode.details[IN_A_ROW]) for episode in ended]
-    return {
-        "chains": len(lengths),
-        "in_a_row": [_share(lengths, least) for least in range(1, LENGTH + 1)],
-        "average_length": _mean(lengths),
-        "tasks": _tasks(ended, chains),
-    }
-
-
-def _share(lengths: Sequence[int], least: int) -> dict[str, Any]:
-    count = sum(length >= least for length in lengths)
-    rate = count / len(lengths) if lengths else None
-    return {"tasks": least, "rate": rate, "interval": wilson(count, len(lengths))}
-
-
-def _mean(lengths: Sequence[int]) -> dict[str, Any] | None:
-    if not lengths:
-        return None
-    mean = sum(lengths) / len(lengths)
-    squares = sum((length - mean) ** 2 for length in lengths)
-    half = Z95 * math.sqrt(squares / max(1, len(lengths) - 1) / len(lengths))
-    return {"mean": mean, "interval": (max(0.0, mean - half), min(float(LENGTH), mean + half))}
-
-
-def _tasks(episodes: Sequence[Episode], chains: Sequence[Chain]) -> dict[str, dict[str, Any]]:
-    done: dict[str, int] = {}
-    tried: dict[str, int] = {}
-    for episode in episodes:
-        length = int(episode.details[IN_A_ROW])
-        for place, task in enumerate(chains[episode.number].tasks[: length + 1]):
-            tried[task] = tried.get(task, 0) + 1
-            done[task] = done.get(task, 0) + (place < length)
-    return {
-        task: {
-            "done": done[task],
-            "tried": tried[task],
-            "rate": done[task] / tried[task],
-            "interval": wilson(done[task], tried[task]),
-        }
-        for task in sorted(tried)
-    }
-
-
-def table(found: dict[str, Any]) -> str:
-    """Return the figures as lines of a table, as papers have them."""
-    mean = found["average_length"]
-    if mean is None:
-        return "no chain ran to its end"
-    rates = " | ".join(f"{100 * share['rate']:.1f}" for share in found["in_a_row"])
-    low, high = mean["interval"]
-    return (
-        "| chains | 1 | 2 | 3 | 4 | 5 | average length |\n|---|---|---|---|---|---|---|\n"
-        f"| {found['chains']} | {rates} | {mean['mean']:.2f} ({low:.2f} to {high:.2f}) |"
-    )

@@ -1,23 +1,40 @@
 """calvin_env, by path, driven step by step; runs in the interpreter that has PyBullet.
 
-Composes the settings of ``conf/`` itself: the official way reads them from a data set's folder.
+Run as ``python -m dfm_vla_ros.benchmarks.calvin.simulator CALVIN_ENV``. Composes the settings of
+``conf/`` itself: the official way reads them from a data set's folder.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dfm_vla_ros.benchmarks.calvin.oracle import World
-from dfm_vla_ros.benchmarks.calvin.protocol import ABSOLUTE, ALWAYS, EGL, Protocol
-from dfm_vla_ros.errors import CalvinError
+from dfm_vla_ros.benchmarks import Array, Image
+from dfm_vla_ros.benchmarks.calvin import (
+    ABSOLUTE,
+    EGL,
+    CalvinJob,
+    CalvinProtocol,
+    CalvinView,
+    commanded,
+    measured,
+)
+from dfm_vla_ros.benchmarks.calvin.oracle import World, done
+from dfm_vla_ros.benchmarks.calvin.tasks import INSTRUCTIONS, ROBOT, scene_of
+from dfm_vla_ros.benchmarks.worker import (
+    Simulator,
+    Worker,
+    answer_stream,
+    serve,
+    simulator_versions,
+)
+from dfm_vla_ros.errors import BenchmarkError
 
-Array = NDArray[np.float64]
 NEEDED = (
     "calvin_env/envs/play_table_env.py",
     "conf/robot/panda_longer_finger.yaml",
@@ -25,39 +42,26 @@ NEEDED = (
 )
 
 
-@dataclass(frozen=True)
-class View:
-    """What a policy may see of one moment.
-
-    Attributes:
-        images: ``static`` and ``gripper``, (H, W, 3) uint8 RGB.
-        robot: ``robot_obs`` (15,).
-        pose: (6,) commanded to the hand [m, rad].
-    """
-
-    images: dict[str, NDArray[np.uint8]]
-    robot: Array
-    pose: Array
-
-
 def check_folder(folder: Path, scene: str) -> None:
-    """Raise CalvinError unless ``folder`` is a checkout of calvin_env that has ``scene``."""
+    """Raise BenchmarkError unless ``folder`` is a checkout of calvin_env that has ``scene``."""
     for name in (*NEEDED, f"conf/scene/{scene}.yaml"):
         if not (folder / name).is_file():
-            raise CalvinError(
+            raise BenchmarkError(
                 f"{folder} lacks {name}: let CALVIN_ENV name a checkout of "
                 "github.com/mees/calvin_env (31 MB, with its data folder)"
             )
 
 
-class CalvinSimulator:
+class CalvinSimulator(Simulator):
     """The table, the robot and three blocks."""
 
-    def __init__(self, folder: Path, protocol: Protocol) -> None:
+    FILMED: ClassVar[tuple[str, ...]] = ("static",)
+
+    def __init__(self, folder: Path, job: CalvinJob, protocol: CalvinProtocol) -> None:
         """Build the scene.
 
         Raises:
-            CalvinError: ``folder`` is no checkout of calvin_env.
+            BenchmarkError: ``folder`` is no checkout of calvin_env.
         """
         check_folder(folder, protocol.scene)
         sys.path.insert(0, str(folder))
@@ -70,43 +74,46 @@ class CalvinSimulator:
         self._environment = hydra.utils.instantiate(settings.env)
         self._cameras = self._environment.cameras
         self._absolute = protocol.actions == ABSOLUTE
-        self._always = protocol.rendering == ALWAYS
-        self._images: dict[str, NDArray[np.uint8]] = {}
+        self._gripper = protocol.gripper
+        self._images: dict[str, Image] = {}
+        self._always = protocol.renders_always
 
-    def reset(self, robot: Array, scene: Array) -> None:
-        """Put robot (15,) and scene (24,) where they say; step the physics once, as published."""
-        self._images = _images(self._environment.reset(robot_obs=robot, scene_obs=scene))
+    def reset(self, job: CalvinJob) -> None:
+        """Put robot and scene where the job's state says; steps the physics once, as published."""
+        seen = self._environment.reset(robot_obs=ROBOT.copy(), scene_obs=scene_of(job.state))
+        self._images = _images(seen)
 
-    def step(self, action: Array) -> World:
+    def begin(self, task: str) -> str:
+        """Remember where everything is, from which the task's success is judged."""
+        self._task, self._start = task, World.read(self._environment.get_info())
+        return INSTRUCTIONS[task]
+
+    def step(self, action: Array, look: bool) -> bool:
         """Do ``action`` (7,) for one control period, 8 steps of the physics."""
         self._environment.cameras = self._cameras if self._always else []
         seen, _, _, info = self._environment.step(self._given(action))
         self._environment.cameras = self._cameras
         self._images = _images(seen)
-        return World.read(info)
+        return done(self._task, self._start, World.read(info))
 
-    def world(self) -> World:
-        """Return where everything is."""
-        return World.read(self._environment.get_info())
-
-    def view(self) -> View:
+    def view(self) -> CalvinView:
         """Return what there is to see now."""
         if not self._images:
             self._images = _images({"rgb_obs": self._environment.get_camera_obs()[0]})
         robot = self._environment.robot
         pose = np.concatenate([robot.target_pos, robot.target_orn])
-        return View(self._images, self.state[0], pose)
+        return CalvinView(self._images, self.state[: len(ROBOT)], pose)
+
+    def policy_state(self, view: CalvinView, names: Sequence[str]) -> tuple[Array, Array]:
+        """Return the measured and the commanded state."""
+        target = commanded(view.pose, view.robot, len(names), self._gripper)
+        return measured(view.robot, len(names)), target
 
     @property
-    def state(self) -> tuple[Array, Array]:
+    def state(self) -> Array:
         """``robot_obs`` (15,) and ``scene_obs`` (24,)."""
         seen = self._environment.get_state_obs()
-        return np.array(seen["robot_obs"], dtype=np.float64), np.array(seen["scene_obs"])
-
-    @property
-    def environment(self) -> Any:
-        """calvin_env's environment."""
-        return self._environment
+        return np.concatenate([seen["robot_obs"], seen["scene_obs"]], dtype=np.float64)
 
     def close(self) -> None:
         """Disconnect from the physics."""
@@ -123,12 +130,12 @@ class CalvinSimulator:
         return action[:3], action[3:6], action[6:]
 
 
-def _images(seen: Any) -> dict[str, NDArray[np.uint8]]:
+def _images(seen: Any) -> dict[str, Image]:
     found = {name.removeprefix("rgb_"): image for name, image in seen["rgb_obs"].items()}
     return {name: np.array(image, dtype=np.uint8) for name, image in found.items()}
 
 
-def _settings(folder: Path, protocol: Protocol) -> Any:
+def _settings(folder: Path, protocol: CalvinProtocol) -> Any:
     from omegaconf import OmegaConf
 
     conf = folder / "conf"
@@ -154,5 +161,26 @@ def _settings(folder: Path, protocol: Protocol) -> Any:
     return settings
 
 
-def _sizes(protocol: Protocol) -> dict[str, int]:
+def _sizes(protocol: CalvinProtocol) -> dict[str, int]:
     return {"static": protocol.static_px, "gripper": protocol.gripper_px}
+
+
+def commit(folder: Path) -> str:
+    """Return the commit that is checked out in ``folder``, "unknown" if nothing says it."""
+    try:
+        head = (folder / ".git/HEAD").read_text(encoding="utf-8").strip()
+        name = head.removeprefix("ref: ")
+        return head if name == head else (folder / ".git" / name).read_text("utf-8").strip()
+    except OSError:
+        return "unknown"
+
+
+def main() -> None:
+    """Answer jobs; PyBullet prints, so the output is taken for the answers first."""
+    answers, folder = answer_stream(), Path(sys.argv[1])
+    about = simulator_versions(("pybullet", "numpy", "hydra-core"), calvin_env=commit(folder))
+    serve(Worker(CalvinProtocol, partial(CalvinSimulator, folder)), CalvinJob, about, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""CALVIN's 34 tasks as rules on a symbolic state: when one is possible and what it changes.
+"""CALVIN's 34 tasks as rules on a symbolic state, their sentences, and the simulator's scene.
 
 A state says of the slider, the drawer, both lights and each block where they are, and whether a
 block is grasped. Source: Mees et al., CALVIN (RA-L 2022), section IV.C, and the rules of
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from dfm_vla_ros.benchmarks import Array
 
 State = dict[str, str | int]
 """led, lightbulb: 0 or 1; slider: left or right; drawer: open or closed; red_block, blue_block,
@@ -47,7 +48,7 @@ class Rule:
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskRules:
     """One task.
 
     Attributes:
@@ -59,7 +60,7 @@ class Task:
     rules: tuple[Rule, ...]
 
 
-def after(state: State, task: Task) -> State | None:
+def after(state: State, task: TaskRules) -> State | None:
     """Return the state after ``task``, or None if it is impossible or ambiguous in ``state``."""
     found = [rule for rule in task.rules if rule.applies(state)]
     return state | dict(found[0].gives) if len(found) == 1 else None
@@ -75,21 +76,21 @@ def _held(block: str, needs: Mapping[str, str], **gives: str | int) -> Rule:
     return Rule({block: "grasped", **needs, "grasped": 1}, gives | {"grasped": 0})
 
 
-def _moves() -> Iterator[tuple[str, Task]]:
+def _moves() -> Iterator[tuple[str, TaskRules]]:
     for verb in ("rotate", "push"):
         for block in _blocks():
             for side in SIDES:
-                yield f"{verb}_{block}_{side}", Task("move", (_free({block: "table"}),))
+                yield f"{verb}_{block}_{side}", TaskRules("move", (_free({block: "table"}),))
 
 
-def _furniture() -> Iterator[tuple[str, Task]]:
+def _furniture() -> Iterator[tuple[str, TaskRules]]:
     for to, start in (("left", "right"), ("right", "left")):
-        yield f"move_slider_{to}", Task("slider", (_free({"slider": start}, slider=to),))
+        yield f"move_slider_{to}", TaskRules("slider", (_free({"slider": start}, slider=to),))
     for verb, to, start in (("open", "open", "closed"), ("close", "closed", "open")):
-        yield f"{verb}_drawer", Task("drawer", (_free({"drawer": start}, drawer=to),))
+        yield f"{verb}_drawer", TaskRules("drawer", (_free({"drawer": start}, drawer=to),))
 
 
-def _lifts() -> Iterator[tuple[str, Task]]:
+def _lifts() -> Iterator[tuple[str, TaskRules]]:
     for block in _blocks():
         held: State = {block: "grasped", "grasped": 1}
         places: dict[str, list[dict[str, str]]] = {
@@ -102,50 +103,50 @@ def _lifts() -> Iterator[tuple[str, Task]]:
         }
         for place, ways in places.items():
             rules = tuple(_free(needs, **held) for needs in ways)
-            yield f"lift_{block}_{place}", Task(f"lift_{place}", rules)
+            yield f"lift_{block}_{place}", TaskRules(f"lift_{place}", rules)
 
 
-def _placings() -> Iterator[tuple[str, Task]]:
+def _placings() -> Iterator[tuple[str, TaskRules]]:
     behind = tuple(
         _held(block, {"slider": side}, **{block: f"slider_{side}"})
         for block in _blocks()
         for side in SIDES
     )
     within = tuple(_held(block, {"drawer": "open"}, **{block: "drawer"}) for block in _blocks())
-    yield "place_in_slider", Task("place", behind)
-    yield "place_in_drawer", Task("place", within)
+    yield "place_in_slider", TaskRules("place", behind)
+    yield "place_in_drawer", TaskRules("place", within)
 
 
-def _stacks() -> Iterator[tuple[str, Task]]:
+def _stacks() -> Iterator[tuple[str, TaskRules]]:
     pairs = tuple(permutations(_blocks(), 2))
     stacked = [({top: "stacked_top", low: "stacked_bottom"}, top, low) for top, low in pairs]
     stack = tuple(_held(top, {low: "table"}, **done) for done, top, low in stacked)
     unstack = tuple(_free(done, **{top: "table", low: "table"}) for done, top, low in stacked)
-    yield "stack_block", Task("stack", stack)
-    yield "unstack_block", Task("unstack", unstack)
+    yield "stack_block", TaskRules("stack", stack)
+    yield "unstack_block", TaskRules("unstack", unstack)
 
 
-def _lights() -> Iterator[tuple[str, Task]]:
+def _lights() -> Iterator[tuple[str, TaskRules]]:
     for light in ("lightbulb", "led"):
         for word, value in (("on", 1), ("off", 0)):
             rule = _free({light: 1 - value}, **{light: value})
-            yield f"turn_{word}_{light}", Task("light", (rule,))
+            yield f"turn_{word}_{light}", TaskRules("light", (rule,))
 
 
-def _push_into_drawer() -> Task:
+def _push_into_drawer() -> TaskRules:
     """Only a block that is alone on the table is pushed into the drawer."""
     rules = []
     for block in _blocks():
         others = {other: BEHIND_SLIDER for other in _blocks() if other != block}
         rules.append(_free({block: "table", **others, "drawer": "open"}, **{block: "drawer"}))
-    return Task("push_into_drawer", tuple(rules))
+    return TaskRules("push_into_drawer", tuple(rules))
 
 
 def _blocks() -> tuple[str, ...]:
     return tuple(f"{colour}_block" for colour in COLOURS)
 
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, TaskRules] = {
     **dict(_moves()),
     **dict(_furniture()),
     **dict(_lifts()),
@@ -154,9 +155,6 @@ TASKS: dict[str, Task] = {
     **dict(_lights()),
     "push_into_drawer": _push_into_drawer(),
 }
-
-
-Array = NDArray[np.float64]
 
 FNV_PRIME = 16777619
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.benchmarks.libero.protocol import (
+from dfm_vla_ros.benchmarks import Array
+from dfm_vla_ros.benchmarks.libero import (
     ACTION_NAMES,
     CAMERAS,
     JOINT_NAMES,
@@ -23,9 +24,8 @@ from dfm_vla_ros.benchmarks.libero.protocol import (
 from dfm_vla_ros.benchmarks.libero.suites import instruction_of
 from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.data.writer import DatasetWriter
-from dfm_vla_ros.errors import LiberoError
+from dfm_vla_ros.errors import BenchmarkError
 
-Array = NDArray[np.float64]
 PERIOD_S = 0.05
 ROBOT = "libero_panda"
 SUFFIX = "_demo"
@@ -61,7 +61,7 @@ def as_episode(
         turn: whether images are turned by 180 degrees, as the evaluations do.
 
     Raises:
-        LiberoError: an array is missing or of another shape.
+        BenchmarkError: an array is missing or of another shape.
     """
     actions = _checked(arrays)
     pose = np.concatenate([arrays["ee_pos"], arrays["ee_ori"]], axis=1)
@@ -91,7 +91,7 @@ def read_demonstrations(path: Path) -> Iterator[tuple[int, dict[str, NDArray[Any
     """Yield number and arrays of every demonstration in a file, in order of their numbers.
 
     Raises:
-        LiberoError: the file cannot be read.
+        BenchmarkError: the file cannot be read.
     """
     import h5py
 
@@ -101,7 +101,7 @@ def read_demonstrations(path: Path) -> Iterator[tuple[int, dict[str, NDArray[Any
             for number in sorted(found):
                 yield number, _arrays(found[number])
     except (OSError, KeyError, ValueError, AttributeError) as error:
-        raise LiberoError(f"{path} is no file of LIBERO's demonstrations: {error}") from error
+        raise BenchmarkError(f"{path} is no file of LIBERO's demonstrations: {error}") from error
 
 
 def convert(
@@ -117,7 +117,7 @@ def convert(
         How many were added, and how many were there.
 
     Raises:
-        LiberoError: a file cannot be read or is named unlike ``TASK_demo.hdf5``.
+        BenchmarkError: a file cannot be read or is named unlike ``TASK_demo.hdf5``.
         DatasetError: the data set is of another kind.
     """
     added, known, writer = 0, 0, None
@@ -150,10 +150,12 @@ def task_of(path: Path) -> str:
     """Return the task whose demonstrations a file holds, from its name.
 
     Raises:
-        LiberoError: it is named otherwise.
+        BenchmarkError: it is named otherwise.
     """
     if not path.stem.endswith(SUFFIX):
-        raise LiberoError(f"{path.name} is not named TASK{SUFFIX}.hdf5, so its task is not known")
+        raise BenchmarkError(
+            f"{path.name} is not named TASK{SUFFIX}.hdf5, so its task is not known"
+        )
     return path.stem.removesuffix(SUFFIX)
 
 
@@ -168,18 +170,20 @@ def _checked(arrays: Mapping[str, NDArray[Any]]) -> Array:
     widths = {"actions": len(ACTION_NAMES), "ee_pos": 3, "ee_ori": 3, "gripper_states": 2}
     missing = [name for name in (*widths, *IMAGES.values()) if name not in arrays]
     if missing:
-        raise LiberoError(f"the demonstration has no {missing[0]}; it needs {', '.join(widths)}")
+        raise BenchmarkError(
+            f"the demonstration has no {missing[0]}; it needs {', '.join(widths)}"
+        )
     count = len(arrays["actions"])
     for name, width in widths.items():
         if np.shape(arrays[name]) != (count, width) or not count:
-            raise LiberoError(
+            raise BenchmarkError(
                 f"{name} is {np.shape(arrays[name])}, expected ({count or 'T'}, {width}): the "
                 "demonstration is damaged"
             )
     for name in IMAGES.values():
         shape, kind = np.shape(arrays[name]), np.asarray(arrays[name]).dtype
         if len(shape) != 4 or shape[0] != count or shape[3] != 3 or kind != np.uint8:
-            raise LiberoError(f"{name} is {shape} {kind}, expected ({count}, H, W, 3) uint8")
+            raise BenchmarkError(f"{name} is {shape} {kind}, expected ({count}, H, W, 3) uint8")
     return np.asarray(arrays["actions"], dtype=np.float64)
 
 

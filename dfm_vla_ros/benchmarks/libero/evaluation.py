@@ -1,4 +1,4 @@
-"""An evaluation: which episodes, how they are shared out, and what they come to."""
+"""LIBERO's evaluation: which episodes, how they are shared out, and recorded actions again."""
 
 from __future__ import annotations
 
@@ -9,110 +9,77 @@ from typing import Any
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import served
-from dfm_vla_ros.benchmarks.libero.protocol import Answer, Job, Protocol
-from dfm_vla_ros.benchmarks.libero.suites import Installation, Task
-from dfm_vla_ros.benchmarks.libero.variation import CameraShift, Variation
-from dfm_vla_ros.benchmarks.results import Book, Episode, Progress, markdown, rows, write_result
-from dfm_vla_ros.benchmarks.results import Job as Place
-from dfm_vla_ros.benchmarks.served import changed_preset, read_presets
-from dfm_vla_ros.benchmarks.simulators import Program, SimulatorPool
-from dfm_vla_ros.errors import LiberoError
-from dfm_vla_ros.report.pictures import FilmEncoder
+from dfm_vla_ros.benchmarks import EpisodeId
+from dfm_vla_ros.benchmarks.evaluation import BenchmarkPlan, find_preset, presets
+from dfm_vla_ros.benchmarks.libero import ACTION_NAMES, LiberoJob, LiberoProtocol
+from dfm_vla_ros.benchmarks.libero.scenes import (
+    CameraShift,
+    Variation,
+    read_definitions,
+    scene_change,
+)
+from dfm_vla_ros.benchmarks.libero.suites import LiberoInstallation, LiberoTask, choose_tasks
+from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool
+from dfm_vla_ros.benchmarks.results import EpisodeResult
+from dfm_vla_ros.errors import BenchmarkError, SceneError
 
-PROTOCOLS = "config/benchmarks/libero/presets.yaml"
-VARIATIONS = "config/benchmarks/libero/variations.yaml"
-
-
-def protocols() -> dict[str, Protocol]:
-    """Return name -> protocol of all presets.
-
-    Raises:
-        LiberoError: the file is damaged.
-    """
-    return {
-        name: Protocol.read(content, name)
-        for name, content in read_presets(PROTOCOLS, LiberoError).items()
-    }
-
-
-def find_protocol(name: str, **changes: Any) -> Protocol:
-    """Return a preset with ``changes``; those that are None change nothing.
-
-    A changed preset says so in its name, so that its results are not taken for the preset's.
-
-    Raises:
-        LiberoError: there is no such preset, or a change is out of bounds.
-    """
-    return changed_preset(protocols(), name, changes, LiberoError)
-
-
-def variations() -> dict[str, Variation]:
-    """Return name -> variation of all presets.
-
-    Raises:
-        LiberoError: the file is damaged.
-    """
-    return {
-        name: Variation.read(content, name)
-        for name, content in read_presets(VARIATIONS, LiberoError).items()
-    }
+Say = Callable[[str], None]
 
 
 def find_variation(name: str) -> Variation:
     """Return a preset; "" is the stored scene, a LIBERO-Plus task's name its camera.
 
     Raises:
-        LiberoError: there is no such preset.
+        BenchmarkError: there is no such preset.
     """
     if not name:
         return Variation()
     if "_view_" in name:
         return Variation(name, CameraShift.of_name(name))
-    found = variations()
+    found = presets(Variation)
     if name not in found:
-        raise LiberoError(
+        raise BenchmarkError(
             f"there is no variation {name!r}; there are {', '.join(found)}, and the names of "
             "LIBERO-Plus's tasks such as _view_15_0_120_0_0_initstate_0"
         )
     return found[name]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is evaluated.
+def program(installation: LiberoInstallation) -> Program:
+    """Return what runs in the environment of ``installation``."""
+    paths = (str(installation.package), str(installation.assets))
+    return Program(installation.python, "dfm_vla_ros.benchmarks.libero.simulator", paths)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiberoPlan(BenchmarkPlan):
+    """What is evaluated; see ``BenchmarkPlan``. ``films`` of each task are filmed.
 
     Attributes:
-        tasks: in order.
         protocol: how.
+        tasks: in order.
         variation: what differs from the stored scenes.
-        cameras: the policy's name for a camera -> LIBERO's.
         scenes: task's name -> bddl file instead of its own; such tasks have no stored states.
         words: task's name -> sentence instead of its own.
-        films: how many episodes of each task are filmed.
-        folder: where films and actions go.
     """
 
-    tasks: Sequence[Task]
-    protocol: Protocol
-    variation: Variation
-    folder: Path
-    cameras: Mapping[str, str] = field(default_factory=dict)
+    protocol: LiberoProtocol
+    tasks: Sequence[LiberoTask]
+    variation: Variation = field(default_factory=Variation)
     scenes: Mapping[str, Path] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
-    films: int = 0
 
-    def places(self) -> list[Place]:
+    def episodes(self) -> list[EpisodeId]:
         """Return all episodes."""
         numbers = range(self.protocol.episodes)
         return [(task.suite, task.name, number) for task in self.tasks for number in numbers]
 
-    def groups(self, places: Iterable[Place], workers: int) -> list[list[Job]]:
-        """Return the jobs of ``places``: those of a task together, or in blocks for all workers.
+    def groups(self, episodes: Iterable[EpisodeId], workers: int) -> list[list[LiberoJob]]:
+        """Return the jobs of ``episodes``: those of a task together, or in blocks for all workers.
 
         A block that does not begin with the first episode draws the placements before it again.
         """
-        wanted = set(places)
+        wanted = set(episodes)
         found = []
         blocks = -(-workers // len(self.tasks)) if self.tasks else 1
         for task in self.tasks:
@@ -122,135 +89,172 @@ class Plan:
             found += [jobs[start : start + size] for start in range(0, len(jobs), size)]
         return found
 
-    def job(self, task: Task, number: int) -> Job:
+    def job(self, task: LiberoTask, number: int) -> LiberoJob:
         """Return one episode of a task."""
         scene = self.scenes.get(task.name)
-        filmed = number < self.films
-        return Job(
+        kept = self.folder / "episodes" / task.suite / task.name / f"{number:02d}"
+        return LiberoJob(
             task.suite,
-            task.index,
+            task.name,
             number,
-            str(scene or task.scene),
-            "" if scene else str(task.states),
-            self.words.get(task.name, task.instruction),
             self.protocol.record(),
-            self.variation.record(),
             cameras=dict(self.cameras),
-            keep=str(self.kept(task, number)) if filmed else "",
-            film=filmed,
+            keep=str(kept) if number < self.films else "",
+            index=task.index,
+            scene=str(scene or task.scene),
+            states="" if scene else str(task.states),
+            instruction=self.words.get(task.name, task.instruction),
+            variation=self.variation.record(),
         )
-
-    def kept(self, task: Task, number: int) -> Path:
-        """Return the folder of what an episode leaves."""
-        return self.folder / "episodes" / task.suite / task.name / f"{number:02d}"
 
     def common(self, checkpoint: str, simulator: Mapping[str, Any]) -> dict[str, Any]:
         """Return what all episodes of a book have in common."""
-        return {
-            "checkpoint": checkpoint,
-            "protocol": self.protocol.record(),
-            "variation": self.variation.record(),
-            "cameras": dict(self.cameras),
-            "simulator": dict(simulator),
-        }
+        return super().common(checkpoint, simulator) | {"variation": self.variation.record()}
+
+    def film_path(self, job: LiberoJob, success: bool) -> Path:
+        """Return where the film of an episode goes, among what else it leaves."""
+        return Path(job.keep) / f"{'success' if success else 'failure'}_film.mp4"
 
 
-def episode(task: Task, job: Job, answer: Answer) -> Episode:
-    """Return what is written down of an episode."""
-    details = {
-        "calls": answer.calls,
-        "policy_s": answer.policy_s,
-        "reset_s": answer.reset_s,
-        "state_hash": answer.state_hash,
-    }
-    return Episode(
-        task.suite,
-        task.name,
-        job.number,
-        bool(answer.success),
-        answer.steps,
-        answer.seconds + answer.reset_s,
-        answer.error,
-        {} if answer.error else details,
+def make_plan(
+    installation: LiberoInstallation,
+    protocol: LiberoProtocol,
+    suites: Sequence[str],
+    indices: Sequence[int] | None,
+    variation: Variation,
+    definitions: Path | None,
+    say: Say = print,
+    **others: Any,
+) -> LiberoPlan:
+    """Return the plan of the tasks that the variation's definitions apply to.
+
+    Args:
+        installation: of the simulator.
+        protocol: how.
+        suites: by name.
+        indices: of tasks in each suite; None: all.
+        variation: what differs.
+        definitions: folder ``libero_ood`` of LIBERO-PRO; None: there is none.
+        say: takes a line for each task that is left out.
+        others: of ``LiberoPlan``: folder, cameras, films.
+
+    Raises:
+        BenchmarkError: there is no such suite or task, or the definitions cannot be read.
+    """
+    tasks = choose_tasks(installation, suites, indices)
+    plan = LiberoPlan(protocol=protocol, tasks=tasks, variation=variation, **others)
+    if not variation.definitions:
+        return plan
+    scenes, words = changed_tasks(variation, definitions, tasks, plan.folder / "scenes", say)
+    left = [task for task in tasks if task.name in scenes | words]
+    return LiberoPlan(
+        protocol=protocol, tasks=left, variation=variation, scenes=scenes, words=words, **others
     )
 
 
-MODULE = "dfm_vla_ros.benchmarks.libero.worker"
+def changed_tasks(
+    variation: Variation,
+    folder: Path | None,
+    tasks: Sequence[LiberoTask],
+    out: Path,
+    say: Say,
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Return the scenes, written to ``out``, and the sentences of the tasks that have others.
 
-
-def program(installation: Installation) -> Program:
-    """Return what runs in the environment of ``installation``."""
-    paths = (str(installation.package), str(installation.assets))
-    return Program(installation.python, MODULE, paths, Answer, {"success": None})
-
-
-Say = Callable[[str], None]
-RATE_HZ = 20.0
-"""LIBERO's control rate."""
-FILM, FRAMES = "film.mp4", "frames.npy"
-
-
-def evaluate(
-    plan: Plan,
-    installation: Installation,
-    addresses: Sequence[str],
-    limit_s: float,
-    about: Mapping[str, Any],
-    again: bool = False,
-    say: Say = print,
-) -> int:
-    """Run what is missing of ``plan`` and write the result; return 1 if episodes broke.
-
-    Args:
-        plan: the episodes.
-        installation: of the simulator.
-        addresses: of policies; as many simulators run.
-        limit_s: an episode that takes longer is an error [s].
-        about: what the result says besides.
-        again: whether episodes that ended in an error are run again.
-        say: takes a line at a time.
+    Tasks without such an alternative, or whose scene it does not fit, are said and left out.
 
     Raises:
-        ResultsError: the folder holds episodes of other settings.
-        SimulatorLost, RemoteError: simulator or policy do not start.
+        BenchmarkError: the definitions cannot be read.
     """
-    policy = served.about(addresses)
-    with SimulatorPool(program(installation), len(addresses), plan.folder / "logs") as pool:
-        book = Book(plan.folder, plan.common(policy.checkpoint_hash, pool.about))
-        places = plan.places()
-        missing = book.missing(places, again)
-        progress = Progress(len(places), len(places) - len(missing))
-        tasks = {(task.suite, task.index): task for task in plan.tasks}
-
-        def assign(number: int, job: Job) -> Job:
-            return replace(job, policy=addresses[number])
-
-        for job, answer in pool.run(plan.groups(missing, len(addresses)), assign, limit_s):
-            ended = episode(tasks[job.suite, job.task], job, answer)
-            book.add(ended)
-            _film(job, answer, plan.protocol.replan)
-            say(progress.add(ended))
-    found = rows(book.episodes)
-    for line in markdown(found):
-        say(line)
-    if missing:
-        say(f"{progress.per_hour():.0f} episodes an hour with {len(addresses)} simulators")
-    say(f"result: {write_result(plan.folder, book, about)}")
-    return int(any(row.errors for row in found))
+    kind, choice = variation.definitions, variation.choice
+    definitions = read_definitions(folder, kind)
+    scenes: dict[str, Path] = {}
+    words: dict[str, str] = {}
+    for task in tasks:
+        try:
+            found = scene_change(definitions, kind, (task.suite, task.name), task.scene, choice)
+        except SceneError as error:
+            found = None
+            say(f"{task.name}: {error}")
+        if found is None:
+            say(f"{task.suite} {task.name} is left out: no alternative {choice}")
+            continue
+        sentence, text = found
+        if sentence is not None:
+            words[task.name] = sentence
+        if text is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            scenes[task.name] = (out / f"{task.suite}_{task.name}.bddl").resolve()
+            scenes[task.name].write_text(text, encoding="utf-8")
+    return scenes, words
 
 
-def _film(job: Job, answer: Answer, replan: int) -> None:
-    """Turn an episode's frames into a film."""
-    frames = Path(job.keep) / FRAMES if job.keep else None
-    if frames is None or not frames.exists():
-        return
-    every = job.protocol["rendering"] == "always"
-    encoder = FilmEncoder(RATE_HZ if every else RATE_HZ / replan, job.instruction)
-    for frame in np.load(frames):
-        half = frame.shape[1] // 2
-        encoder.add({"agentview": frame[:, :half], "eye_in_hand": frame[:, half:]})
-    film = encoder.finish()
-    if film is not None and answer.success is not None:
-        word = "success" if answer.success else "failure"
-        (frames.parent / f"{word}_{FILM}").write_bytes(film.data)
-    frames.unlink()
+def replay(
+    installation: LiberoInstallation,
+    preset: str,
+    place: tuple[str, int, int],
+    actions: Path,
+    times: int,
+    limit_s: float,
+    keep: Path | None,
+    rendering: str | None = None,
+    say: Say = print,
+) -> bool:
+    """Play recorded actions from a stored state, to see whether simulator and verdict are sound.
+
+    Args:
+        installation: of the simulator.
+        preset: its gripper rule is not used, the actions are the simulator's.
+        place: suite, index of the task, number of the stored state.
+        actions: file of (T, 7), .npy.
+        times: at least 1.
+        limit_s: longer is an error [s].
+        keep: folder for actions, states and frames of each time; None: nothing is kept.
+        rendering: instead of the preset's.
+        say: takes a line at a time.
+
+    Returns:
+        Whether the task was done and all states were the same each time.
+    """
+    check_actions(actions)
+    suite, index, number = place
+    protocol = find_preset(LiberoProtocol, preset, rendering=rendering)
+    (task,) = choose_tasks(installation, [suite], [index])
+    plan = LiberoPlan(protocol=protocol, tasks=[task], folder=actions.parent)
+    job = replace(plan.job(task, number), actions=str(actions.resolve()))
+    jobs = [
+        replace(job, keep=str(keep.resolve() / str(time)) if keep else "") for time in range(times)
+    ]
+    found = []
+    with SimulatorPool(program(installation), [""], (keep or actions.parent) / "logs") as pool:
+        for _, episode in pool.run([jobs], limit_s):
+            say(_played(episode))
+            found.append(episode)
+    same = len({episode.details.get("state_hash", "") for episode in found}) == 1
+    say(f"{task.instruction}: the states are {'the same' if same else 'not the same'} each time")
+    return same and all(episode.success for episode in found)
+
+
+def check_actions(path: Path) -> None:
+    """Raise BenchmarkError unless the file holds finite actions (T, 7)."""
+    try:
+        actions = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BenchmarkError(f"{path} cannot be read ({error}); give an array in .npy") from error
+    if actions.ndim != 2 or actions.shape[1] != len(ACTION_NAMES) or not len(actions):
+        raise BenchmarkError(
+            f"{path} holds {actions.shape}, expected (T, 7): {', '.join(ACTION_NAMES)}"
+        )
+    if not np.isfinite(actions).all():
+        raise BenchmarkError(f"{path} holds a number that is not finite; record them again")
+
+
+def _played(episode: EpisodeResult) -> str:
+    if episode.error:
+        return f"error: {episode.error}"
+    reset_s = episode.details["reset_s"]
+    rate = episode.steps / max(episode.seconds - reset_s, 1e-9)
+    return (
+        f"{'success' if episode.success else 'failure'} after {episode.steps} steps, "
+        f"{rate:.1f} steps/s, reset {reset_s:.1f} s, states {episode.details['state_hash']}"
+    )

@@ -1,28 +1,43 @@
-"""LIBERO's own environment, driven step by step; runs in the simulator's interpreter."""
+"""LIBERO's own environment, driven step by step; runs in the simulator's interpreter.
+
+Run as ``python -m dfm_vla_ros.benchmarks.libero.simulator PACKAGE ASSETS``.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
-import time
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dfm_vla_ros.benchmarks.libero.protocol import ALWAYS, TASK, Protocol, View, commands
-from dfm_vla_ros.benchmarks.libero.variation import ARM_JOINTS, Variation
-from dfm_vla_ros.errors import LiberoError
+from dfm_vla_ros.benchmarks import Array
+from dfm_vla_ros.benchmarks.libero import (
+    TASK,
+    LiberoJob,
+    LiberoProtocol,
+    LiberoView,
+    read_states,
+    state_vector,
+    turned,
+)
+from dfm_vla_ros.benchmarks.libero.scenes import ARM_JOINTS, Variation
+from dfm_vla_ros.benchmarks.worker import (
+    Simulator,
+    Worker,
+    answer_stream,
+    serve,
+    simulator_versions,
+)
+from dfm_vla_ros.errors import BenchmarkError
 
-Array = NDArray[np.float64]
 IMAGES = {"agentview": "agentview_image", "eye_in_hand": "robot0_eye_in_hand_image"}
 THIRD = "agentview"
+LIBRARIES = ("hf-libero", "robosuite", "mujoco", "numpy")
 
 
 def configure(package: Path, assets: Path) -> None:
@@ -49,52 +64,55 @@ def configure(package: Path, assets: Path) -> None:
     libero.libero._assets_path_cache = str(assets)
 
 
-class LiberoSimulator:
+class LiberoSimulator(Simulator):
     """One task.
 
     Rendering on demand draws in the same instant as the simulator would anyway, so the policy
     sees the same pixels: an image belongs to a moment within the step, not to its end.
     """
 
-    def __init__(self, scene: Path, protocol: Protocol, variation: Variation) -> None:
-        """Build the task of the bddl file ``scene``."""
+    FILMED: ClassVar[tuple[str, ...]] = tuple(IMAGES)
+
+    def __init__(self, job: LiberoJob, protocol: LiberoProtocol) -> None:
+        """Build the task of the job's bddl file."""
         from libero.libero.envs import OffScreenRenderEnv
 
-        self._protocol, self._variation = protocol, variation
+        self._protocol, self._variation = protocol, Variation.read(job.variation)
         self._environment = OffScreenRenderEnv(
-            bddl_file_name=str(scene),
+            bddl_file_name=job.scene,
             camera_heights=protocol.render_px,
             camera_widths=protocol.render_px,
         )
         self._resets = -1
         self._switch = _Switch()
+        self._instruction = job.instruction
         self._seen: Mapping[str, Any] = {}
 
-    def reset(self, state: Array | None, number: int) -> None:
-        """Begin an episode.
-
-        Args:
-            state: stored, (N,); None: whatever the placement draws.
-            number: how many episodes of this task the protocol has before it.
+    def reset(self, job: LiberoJob) -> None:
+        """Begin an episode from its stored state, or from whatever the placement draws.
 
         Raises:
-            LiberoError: the state is not of this scene.
+            BenchmarkError: the state is not of this scene.
         """
-        self._switch.on = True
-        self._place(number)
-        simulation = self._environment.sim
+        self._switch.on, self._instruction = True, job.instruction
+        state = _stored_state(job)
+        self._place(job.number)
         if self._variation.camera is not None or self._variation.light is not None:
-            self._vary(simulation.model)
+            self._vary(self._environment.sim.model)
         if state is None:
             state = self._environment.get_sim_state()
         size = len(self._environment.get_sim_state())
         if len(state) != size:
-            raise LiberoError(f"the stored state has {len(state)} numbers, the scene {size}")
+            raise BenchmarkError(f"the stored state has {len(state)} numbers, the scene {size}")
         if self._variation.arm_rad:
-            state = self._offset(state, number)
+            state = self._offset(state, job.number)
         self._seen = self._environment.set_init_state(state)
-        if self._protocol.rendering != ALWAYS:
+        if not self._protocol.renders_always:
             self._switch.install(self._environment.env)
+
+    def begin(self, task: str) -> str:
+        """Return the job's sentence."""
+        return self._instruction
 
     def step(self, action: Array, look: bool) -> bool:
         """Do ``action`` (7,); return whether the task is done."""
@@ -102,25 +120,27 @@ class LiberoSimulator:
         self._seen, _, done, _ = self._environment.step(action)
         return bool(done)
 
-    def view(self) -> View:
+    def view(self) -> LiberoView:
         """Return what was seen in the last step that was to be looked at."""
         seen = self._seen
-        return View(
-            {name: np.array(seen[key], dtype=np.uint8) for name, key in IMAGES.items()},
+        images = {name: np.array(seen[key], dtype=np.uint8) for name, key in IMAGES.items()}
+        if self._protocol.rotate:
+            images = {name: turned(image) for name, image in images.items()}
+        return LiberoView(
+            images,
             np.array(seen["robot0_eef_pos"]),
             np.array(seen["robot0_eef_quat"]),
             np.array(seen["robot0_gripper_qpos"]),
         )
 
+    def policy_state(self, view: LiberoView, names: Sequence[str]) -> tuple[Array, Array]:
+        """Return the measured state; actions are steps, so their tokens are relative to 0."""
+        return state_vector(view, names), np.zeros(len(names))
+
     @property
     def state(self) -> Array:
         """The whole state (N,): time, positions, velocities."""
         return self._environment.get_sim_state()
-
-    @property
-    def environment(self) -> Any:
-        """LIBERO's environment."""
-        return self._environment
 
     def close(self) -> None:
         """Free the renderer."""
@@ -181,115 +201,22 @@ class _Switch:
         return drawn
 
 
-Act = Callable[[View, int], Array]
-"""Takes a view, with its images as the policy gets them, and the number of the call; returns the
-policy's actions (T, 7)."""
-Watch = Callable[[View], None]
+def _stored_state(job: LiberoJob) -> Array | None:
+    if not job.states:
+        return None
+    states = read_states(Path(job.states))
+    if not 0 <= job.number < len(states):
+        raise BenchmarkError(f"{job.states} has states 0..{len(states) - 1}, not {job.number}")
+    return states[job.number]
 
 
-class Simulator(Interface):
-    """What an episode needs of the simulator."""
-
-    def step(self, action: Array, look: bool) -> bool:
-        """Do ``action`` (7,); return whether the task is done.
-
-        ``look``: whether ``view`` will be asked for afterwards.
-        """
-
-    def view(self) -> View:
-        """Return what was seen in the last step, or the reset."""
+def main() -> None:
+    """Answer jobs; LIBERO prints, so the output is taken for the answers first."""
+    answers = answer_stream()
+    configure(Path(sys.argv[1]), Path(sys.argv[2]))
+    about = simulator_versions(LIBRARIES, MUJOCO_GL=os.environ["MUJOCO_GL"])
+    serve(Worker(LiberoProtocol, LiberoSimulator), LiberoJob, about, answers)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How an episode went.
-
-    Attributes:
-        success: done within the steps.
-        steps: after settling.
-        calls: of the policy.
-        policy_s: time in these calls [s].
-        seconds: time of all [s].
-        actions: (steps, 7) what the simulator was told after settling.
-    """
-
-    success: bool
-    steps: int
-    calls: int
-    policy_s: float
-    seconds: float
-    actions: Array
-
-
-def run_episode(
-    simulator: Simulator,
-    act: Act,
-    protocol: Protocol,
-    suite: str,
-    watch: Watch | None = None,
-) -> Outcome:
-    """Settle, then act until the task is done or the steps are used up.
-
-    ``simulator`` was just reset. What is done while settling does not count, as published.
-
-    Raises:
-        LiberoError: the suite is not in the protocol, or a chunk is too short or misshapen.
-    """
-    began, most = time.perf_counter(), protocol.steps_of(suite)
-    _settle(simulator, protocol)
-    chunks = _Chunks(simulator, act, protocol, watch)
-    done: list[Array] = []
-    success = False
-    while len(done) < most and not success:
-        action, last = chunks.next()
-        success = simulator.step(action, last or protocol.rendering == ALWAYS)
-        done.append(action)
-    seconds = time.perf_counter() - began
-    actions = np.array(done).reshape(-1, len(protocol.settle_action))
-    return Outcome(success, len(done), chunks.calls, chunks.policy_s, seconds, actions)
-
-
-def _settle(simulator: Simulator, protocol: Protocol) -> None:
-    action = np.array(protocol.settle_action)
-    for left in range(protocol.settle_steps, 0, -1):
-        simulator.step(action, left == 1 or protocol.rendering == ALWAYS)
-
-
-class _Chunks:
-    """Asks the policy whenever a plan is used up."""
-
-    def __init__(
-        self, simulator: Simulator, act: Act, protocol: Protocol, watch: Watch | None
-    ) -> None:
-        self._simulator, self._act, self._protocol = simulator, act, protocol
-        self._watch = watch
-        self._plan: deque[Array] = deque()
-        self.calls, self.policy_s = 0, 0.0
-
-    def next(self) -> tuple[Array, bool]:
-        """Return the next action (7,), and whether the policy looks after it."""
-        if not self._plan:
-            self._plan.extend(self._ask())
-        elif self._watch is not None and self._protocol.rendering == ALWAYS:
-            self._watch(self._seen())
-        return self._plan.popleft(), not self._plan
-
-    def _seen(self) -> View:
-        view = self._simulator.view()
-        shown = self._protocol.shown(view)
-        return View(shown, view.position, view.quaternion, view.fingers)
-
-    def _ask(self) -> Array:
-        view, replan = self._seen(), self._protocol.replan
-        if self._watch is not None:
-            self._watch(view)
-        began = time.perf_counter()
-        chunk = commands(self._act(view, self.calls), self._protocol.gripper)
-        self.policy_s += time.perf_counter() - began
-        self.calls += 1
-        if len(chunk) < replan:
-            raise LiberoError(
-                f"the policy gives {len(chunk)} steps, {self._protocol.name} executes {replan} "
-                f"before it asks again: give --replan {len(chunk)} or less"
-            )
-        return chunk[:replan]
+if __name__ == "__main__":
+    main()

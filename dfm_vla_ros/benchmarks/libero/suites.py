@@ -1,15 +1,21 @@
-"""Suites, tasks and stored states, read from the files of an installation without importing it."""
+"""What an installation of LIBERO holds: tasks, stored states, assets; read from its files.
+
+Meshes and textures are not in ``hf-libero``: it fetches them from a hub at first use. Here nothing
+is fetched; what is missing is listed, with where to get it.
+"""
 
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dfm_vla_ros.errors import LiberoError
-from dfm_vla_ros.resources import PACKAGE
+from dfm_vla_ros.benchmarks.libero import read_states
+from dfm_vla_ros.errors import BenchmarkError
+from dfm_vla_ros.resources import PACKAGE, resource_path
 
 PYTHON = "LIBERO_PYTHON"
 """Environment variable: the interpreter in which the simulator runs."""
@@ -21,7 +27,7 @@ REMEDY = f"run make libero-env, or set {PYTHON} to the interpreter of an environ
 
 
 @dataclass(frozen=True)
-class Installation:
+class LiberoInstallation:
     """One installed simulator.
 
     Attributes:
@@ -39,36 +45,26 @@ class Installation:
         """The file that gives the order of the tasks."""
         return self.package / "benchmark" / "libero_suite_task_map.py"
 
-    @property
-    def scenes(self) -> Path:
-        """The folder of the bddl files."""
-        return self.package / "bddl_files"
 
-    @property
-    def states(self) -> Path:
-        """The folder of the stored initial states."""
-        return self.package / "init_files"
-
-
-def find_installation(environment: Mapping[str, str] | None = None) -> Installation:
+def find_installation(environment: Mapping[str, str] | None = None) -> LiberoInstallation:
     """Return the installed simulator.
 
     Args:
         environment: variables; default: of this process.
 
     Raises:
-        LiberoError: there is none.
+        BenchmarkError: there is none.
     """
     variables = os.environ if environment is None else environment
     # Not resolved: the interpreter of a virtual environment is a link out of it.
     python = Path(variables.get(PYTHON) or PACKAGE.parent / FOLDER / "bin" / "python")
     if not python.is_file():
-        raise LiberoError(f"LIBERO is not installed: {python} is no interpreter; {REMEDY}")
+        raise BenchmarkError(f"LIBERO is not installed: {python} is no interpreter; {REMEDY}")
     found = sorted(python.parent.parent.glob("lib/python3*/site-packages/libero/libero"))
     if not found:
-        raise LiberoError(f"the environment of {python} lacks hf-libero; {REMEDY}")
+        raise BenchmarkError(f"the environment of {python} lacks hf-libero; {REMEDY}")
     assets = Path(variables.get(ASSETS) or found[0] / "assets")
-    return Installation(python, found[0], assets)
+    return LiberoInstallation(python, found[0], assets)
 
 
 SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
@@ -76,7 +72,7 @@ MAP_NAME = "libero_task_map"
 
 
 @dataclass(frozen=True)
-class Task:
+class LiberoTask:
     """One task.
 
     Attributes:
@@ -109,45 +105,59 @@ def instruction_of(name: str) -> str:
     return " ".join(words[scene + 1 :])
 
 
-def read_suites(installation: Installation) -> dict[str, list[Task]]:
+def read_suites(installation: LiberoInstallation) -> dict[str, list[LiberoTask]]:
     """Return suite -> tasks, in the official order.
 
     Raises:
-        LiberoError: the list is missing or of another form.
+        BenchmarkError: the list is missing or of another form.
     """
     names = _task_map(installation.task_map)
     missing = [suite for suite in SUITES if suite not in names]
     if missing:
-        raise LiberoError(f"{installation.task_map} lacks the suite {missing[0]}; reinstall it")
+        raise BenchmarkError(f"{installation.task_map} lacks the suite {missing[0]}; reinstall it")
     return {suite: _tasks(installation, suite, names[suite]) for suite in SUITES}
 
 
-def find_task(suites: dict[str, list[Task]], suite: str, index: int) -> Task:
-    """Return one task.
-
-    Raises:
-        LiberoError: there is none of this suite and index.
-    """
-    if suite not in suites:
-        raise LiberoError(f"there is no suite {suite!r}; there are {', '.join(suites)}")
-    if not 0 <= index < len(suites[suite]):
-        raise LiberoError(f"{suite} has tasks 0..{len(suites[suite]) - 1}, not {index}")
-    return suites[suite][index]
-
-
 def choose_tasks(
-    installation: Installation, suites: Sequence[str], indices: Sequence[int] | None
-) -> list[Task]:
+    installation: LiberoInstallation, suites: Sequence[str], indices: Sequence[int] | None = None
+) -> list[LiberoTask]:
     """Return the tasks of ``suites``: all, or those of ``indices`` in each.
 
     Raises:
-        LiberoError: there is no such suite or task.
+        BenchmarkError: there is no such suite or task.
     """
-    found, chosen = read_suites(installation), []
+    found = read_suites(installation)
+    chosen: list[LiberoTask] = []
     for suite in suites:
-        numbers = range(len(found.get(suite, ()))) if indices is None else indices
-        chosen += [find_task(found, suite, index) for index in numbers or (0,)]
+        if suite not in found:
+            raise BenchmarkError(f"there is no suite {suite!r}; there are {', '.join(found)}")
+        tasks = found[suite]
+        for index in range(len(tasks)) if indices is None else indices:
+            if not 0 <= index < len(tasks):
+                raise BenchmarkError(f"{suite} has tasks 0..{len(tasks) - 1}, not {index}")
+            chosen.append(tasks[index])
     return chosen
+
+
+def count_suites(
+    installation: LiberoInstallation, list_tasks: bool, say: Callable[[str], None]
+) -> bool:
+    """Say how many scenes and stored states each suite has; return whether all scenes are there.
+
+    Raises:
+        BenchmarkError: a file of stored states is missing or damaged.
+    """
+    all_tasks = all_scenes = all_states = 0
+    for suite, tasks in read_suites(installation).items():
+        states = [len(read_states(task.states)) for task in tasks]
+        scenes = sum(task.scene.is_file() for task in tasks)
+        say(f"{suite}: {len(tasks)} tasks, {scenes} bddl files, {sum(states)} stored states")
+        for task, count in zip(tasks, states, strict=True) if list_tasks else ():
+            say(f"  {task.index:2} {task.instruction} ({count})")
+        all_tasks, all_scenes = all_tasks + len(tasks), all_scenes + scenes
+        all_states += sum(states)
+    say(f"in all {all_scenes} bddl files and {all_states} stored states of {all_tasks} tasks")
+    return all_scenes == all_tasks
 
 
 def _task_map(path: Path) -> dict[str, list[str]]:
@@ -158,19 +168,115 @@ def _task_map(path: Path) -> dict[str, list[str]]:
             if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == MAP_NAME:
                 return ast.literal_eval(node.value)
     except (OSError, SyntaxError, ValueError) as error:
-        raise LiberoError(f"{path} cannot be read ({error}); reinstall hf-libero") from error
-    raise LiberoError(f"{path} has no {MAP_NAME}; install hf-libero 0.1.4")
+        raise BenchmarkError(f"{path} cannot be read ({error}); reinstall hf-libero") from error
+    raise BenchmarkError(f"{path} has no {MAP_NAME}; install hf-libero 0.1.4")
 
 
-def _tasks(installation: Installation, suite: str, names: list[str]) -> list[Task]:
+def _tasks(installation: LiberoInstallation, suite: str, names: list[str]) -> list[LiberoTask]:
     return [
-        Task(
+        LiberoTask(
             suite,
             index,
             name,
             instruction_of(name),
-            installation.scenes / suite / f"{name}.bddl",
-            installation.states / suite / f"{name}.pruned_init",
+            installation.package / "bddl_files" / suite / f"{name}.bddl",
+            installation.package / "init_files" / suite / f"{name}.pruned_init",
         )
         for index, name in enumerate(names)
     ]
+
+
+ASSET_LIST = "config/benchmarks/libero/assets.txt"
+ASSET_SOURCE = (
+    "the folder libero/libero/assets of github.com/Lifelong-Robot-Learning/LIBERO (MIT), or the "
+    "data set lerobot/libero-assets of the hub"
+)
+SHOWN_ASSETS = 8
+
+
+@dataclass(frozen=True)
+class AssetReport:
+    """How a folder compares with the list of published files.
+
+    Attributes:
+        folder: that was looked at.
+        files: on the list.
+        missing: names that are not there.
+        different: names whose content is another, such as placeholders.
+    """
+
+    folder: Path
+    files: int
+    missing: tuple[str, ...]
+    different: tuple[str, ...]
+
+    def record(self) -> dict[str, object]:
+        """Return what a result says about its assets."""
+        return {"files": self.files, "missing": self.missing, "different": self.different}
+
+    @property
+    def remedy(self) -> str:
+        """Which files are missing and how to get them."""
+        names = ", ".join(self.missing[:SHOWN_ASSETS])
+        more = len(self.missing) - SHOWN_ASSETS
+        listed = f"{names} and {more} more" if more > 0 else names
+        return (
+            f"{self.folder} lacks {len(self.missing)} of {self.files} assets: {listed}. Nothing "
+            f"is fetched by itself: copy {ASSET_SOURCE} there, or set {ASSETS} to where it is; "
+            "dfm-vla libero assets lists every file"
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for every odd file, and a summary."""
+        for word, names in (("missing", self.missing), ("different", self.different)):
+            yield from (f"{word}: {name}" for name in names)
+        yield (
+            f"{self.folder}: {self.files - len(self.missing)} of {self.files} files, "
+            f"{len(self.different)} of them not as published"
+        )
+        if self.missing:
+            yield self.remedy
+
+
+def check_assets(folder: Path) -> AssetReport:
+    """Compare ``folder`` with the list, file by file (0.2 GB are hashed: some seconds)."""
+    expected = asset_hashes()
+    missing, different = [], []
+    for name, digest in expected.items():
+        path = folder / name
+        if not path.is_file():
+            missing.append(name)
+        elif blob_hash(path) != digest:
+            different.append(name)
+    return AssetReport(folder, len(expected), tuple(missing), tuple(different))
+
+
+def require_assets(installation: LiberoInstallation) -> AssetReport:
+    """Return the report on an installation's assets.
+
+    Raises:
+        BenchmarkError: files are missing; the message says which and where to get them.
+    """
+    report = check_assets(installation.assets)
+    if report.missing:
+        raise BenchmarkError(report.remedy)
+    return report
+
+
+def asset_hashes() -> dict[str, str]:
+    """Return file name -> hash, of all published assets.
+
+    Raises:
+        BenchmarkError: the list is damaged.
+    """
+    lines = resource_path(ASSET_LIST).read_text(encoding="utf-8").splitlines()
+    rows = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    if any(len(row) != 2 or len(row[0]) != 40 for row in rows):
+        raise BenchmarkError(f"{ASSET_LIST} is damaged: a line is no hash and name; restore it")
+    return {name: digest for digest, name in rows}
+
+
+def blob_hash(path: Path) -> str:
+    """Return git's hash of a file: of its size and its content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

@@ -1,16 +1,16 @@
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.data import annotations, convert, frames, recordings, to_episode
-from dfm_vla_ros.benchmarks.calvin.protocol import to_relative
+from dfm_vla_ros.benchmarks.calvin.data import annotations, convert, read_episode, read_frames
 from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.errors import CalvinError
+from dfm_vla_ros.errors import BenchmarkError
 
 FIRST, COUNT = 553567, 8
 CONTENT = {
@@ -28,7 +28,6 @@ def _frame(number: int) -> dict[str, Any]:
     action[:3] += 0.01
     return {
         "actions": action,
-        "rel_actions": to_relative(action, robot),
         "robot_obs": robot,
         "scene_obs": np.full(24, float(number)),
         "rgb_static": np.full((16, 16, 3), number, np.uint8),
@@ -42,24 +41,16 @@ def folder(tmp_path: Path) -> Path:
     """A recording as CALVIN stores it."""
     for number in range(COUNT):
         np.savez(tmp_path / f"episode_{FIRST + number:07d}.npz", **_frame(number))
-    np.save(tmp_path / "ep_start_end_ids.npy", np.array([[FIRST, FIRST + COUNT - 1]]))
     (tmp_path / "lang_annotations").mkdir()
     np.save(tmp_path / "lang_annotations/auto_lang_ann.npy", CONTENT, allow_pickle=True)
     return tmp_path
 
 
 def test_that_frames_are_read_in_order(folder: Path) -> None:
-    assert recordings(folder) == [(FIRST, FIRST + 7)]
-    content = frames(folder, FIRST + 1, FIRST + 3)
-    assert content.scene[:, 0].tolist() == [1, 2, 3]
-    assert content.images["static"].shape == (3, 16, 16, 3)
-    assert content.images["gripper"][:, 0, 0, 0].tolist() == [1, 2, 3]
-    assert content.robot.shape == (3, 15)
-
-
-def test_that_the_stored_relative_actions_follow_from_the_absolute_ones(folder: Path) -> None:
-    content = frames(folder, FIRST, FIRST + 7)
-    assert np.allclose(to_relative(content.actions, content.robot[:, :7]), content.relative)
+    content = read_frames(folder, FIRST + 1, FIRST + 3)
+    assert content["rgb_static"].shape == (3, 16, 16, 3)
+    assert content["rgb_gripper"][:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert content["robot_obs"].shape == (3, 15)
 
 
 def test_that_annotations_are_read_without_running_what_a_pickle_asks_for(folder: Path) -> None:
@@ -79,7 +70,7 @@ def test_that_a_pickle_that_wants_to_run_something_is_refused(
     monkeypatch.chdir(folder)
     path = folder / "lang_annotations/auto_lang_ann.npy"
     np.save(path, {**CONTENT, "info": _Evil()}, allow_pickle=True)
-    with pytest.raises(CalvinError, match=r"mkdir, which no annotation needs"):
+    with pytest.raises(BenchmarkError, match=r"mkdir is no part of an array"):
         annotations(folder)
     assert not (folder / "made_by_a_pickle").exists()
 
@@ -94,25 +85,26 @@ def test_that_a_damaged_frame_is_named(folder: Path, damage: str) -> None:
     else:
         odd = np.zeros(3) if damage == "shape" else np.array([{}], dtype=object)
         np.savez(path, **{**_frame(2), "actions": odd})
-    with pytest.raises(CalvinError, match=f"episode_{FIRST + 2:07d}"):
-        frames(folder, FIRST, FIRST + 4)
+    with pytest.raises(BenchmarkError, match=f"episode_{FIRST + 2:07d}"):
+        read_frames(folder, FIRST, FIRST + 4)
 
 
 def test_that_a_file_that_is_no_annotation_is_refused(folder: Path) -> None:
     path = folder / "lang_annotations/auto_lang_ann.npy"
     np.save(path, np.zeros(3))
-    with pytest.raises(CalvinError, match="expected an object"):
+    with pytest.raises(BenchmarkError, match="expected an object"):
         annotations(folder)
     path.write_bytes(pickle.dumps(CONTENT))
-    with pytest.raises(CalvinError, match="auto_lang_ann"):
+    with pytest.raises(BenchmarkError, match="auto_lang_ann"):
         annotations(folder)
 
 
 def test_that_an_episode_has_what_was_commanded_due_at_the_next_frame(folder: Path) -> None:
-    content = frames(folder, FIRST, FIRST + 7)
-    episode = to_episode(content, annotations(folder)[0], 0)
+    actions = read_frames(folder, FIRST, FIRST + 7)["actions"]
+    whole = replace(annotations(folder)[0], last=FIRST + 7)
+    episode = read_episode(folder, whole, 0)
     assert np.allclose(episode.commanded[0, :6], episode.positions[0, :6])
-    assert np.allclose(episode.targets[1:, :3], content.actions[:-1, :3])
+    assert np.allclose(episode.targets[1:, :3], actions[:-1, :3])
     assert episode.targets[:, 6].tolist() == [0.08] * 5 + [0.0] * 3
     assert np.ptp(episode.targets[:, 3]) < 0.1, "the roll crosses pi and does not jump"
     assert np.allclose(episode.positions[:, 6], ROBOT[6])

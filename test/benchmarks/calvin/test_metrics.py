@@ -1,15 +1,16 @@
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.sequences import Chain, initial_states, metrics, table
-from dfm_vla_ros.benchmarks.results import Episode
+from dfm_vla_ros.benchmarks.calvin.evaluation import metrics, table
+from dfm_vla_ros.benchmarks.calvin.sequences import Chain, initial_states
+from dfm_vla_ros.benchmarks.results import EpisodeResult
 
 TASKS = ("open_drawer", "turn_on_led", "close_drawer", "turn_off_led", "move_slider_left")
 CHAINS = [Chain(initial_states()[0], TASKS)] * 6
 
 
-def _ended(*lengths: int) -> list[Episode]:
+def _ended(*lengths: int) -> list[EpisodeResult]:
     return [
-        Episode("CALVIN", "chain", number, length == 5, 1, 1.0, "", {"in_a_row": length})
+        EpisodeResult("CALVIN", "chain", number, length == 5, 1, 1.0, "", {"in_a_row": length})
         for number, length in enumerate(lengths)
     ]
 
@@ -38,7 +39,7 @@ def test_that_an_interval_holds_the_mean_and_stays_within_what_is_possible() -> 
 
 
 def test_that_what_broke_is_counted_nowhere() -> None:
-    broken = Episode("CALVIN", "chain", 5, False, 0, 1.0, "the simulator died")
+    broken = EpisodeResult("CALVIN", "chain", 5, False, 0, 1.0, "the simulator died")
     assert metrics([*_ended(5, 3), broken], CHAINS) == metrics(_ended(5, 3), CHAINS)
     assert table(metrics([broken], CHAINS)) == "no chain ran to its end"
 

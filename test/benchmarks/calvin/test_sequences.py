@@ -16,7 +16,7 @@ from dfm_vla_ros.benchmarks.calvin.sequences import (
     read_chains,
 )
 from dfm_vla_ros.benchmarks.calvin.tasks import TASKS, after
-from dfm_vla_ros.errors import CalvinError
+from dfm_vla_ros.errors import BenchmarkError
 
 
 def _drawn(count: int) -> list[Chain]:
@@ -109,5 +109,5 @@ def test_that_a_published_list_is_read_and_its_differing_rows_are_named(tmp_path
 def test_that_a_damaged_list_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "list.json"
     path.write_text(text)
-    with pytest.raises(CalvinError, match=r"list\.json"):
+    with pytest.raises(BenchmarkError, match=r"list\.json"):
         read_chains(path)

@@ -9,9 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.calvin.evaluation import Installation, find_protocol, program
-from dfm_vla_ros.benchmarks.calvin.protocol import ACTION_NAMES, Job
-from dfm_vla_ros.benchmarks.simulators import SimulatorPool
+from dfm_vla_ros.benchmarks.calvin import ACTION_NAMES, CalvinJob, CalvinProtocol
+from dfm_vla_ros.benchmarks.calvin.evaluation import program
+from dfm_vla_ros.benchmarks.calvin.simulator import check_folder, commit
+from dfm_vla_ros.benchmarks.evaluation import find_preset
+from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool
+from dfm_vla_ros.benchmarks.results import EpisodeResult
+from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
@@ -34,10 +38,10 @@ LIMIT_S = 600.0
 
 
 @pytest.fixture(scope="module")
-def installation() -> Installation:
+def simulator() -> Program:
     if not (os.environ.get("CALVIN_ENV") and os.environ.get("CALVIN_PYTHON")):
         pytest.skip("CALVIN_ENV and CALVIN_PYTHON do not say where the simulator is")
-    return Installation(Path(os.environ["CALVIN_PYTHON"]), Path(os.environ["CALVIN_ENV"]))
+    return program(Path(os.environ["CALVIN_PYTHON"]), Path(os.environ["CALVIN_ENV"]))
 
 
 class Pressing:
@@ -64,35 +68,46 @@ def address(tmp_path: Path) -> Iterator[str]:
     server.close()
 
 
+def _run(simulator: Program, job: CalvinJob, policy: str, folder: Path) -> EpisodeResult:
+    with SimulatorPool(simulator, [policy], folder) as pool:
+        ((_, episode),) = pool.run([[job]], LIMIT_S)
+    assert episode.error == ""
+    return episode
+
+
 def test_that_a_scripted_hand_turns_the_led_on_and_then_fails_to_close_the_drawer(
-    installation: Installation, address: str, tmp_path: Path
+    simulator: Program, address: str, tmp_path: Path
 ) -> None:
-    protocol = find_protocol("official", steps=60, renderer="tiny", rendering="on_demand")
-    job = Job(13, dict(STATE), TASKS, protocol.record(), film=str(tmp_path / "frames.npy"))
-    with SimulatorPool(program(installation), 1, tmp_path) as pool:
-        ((_, answer),) = pool.run([[job]], lambda _, job: replace(job, policy=address), LIMIT_S)
-    assert answer.error == ""
-    assert answer.in_a_row == 1
-    assert answer.steps[0] < 60 and answer.steps[1] == 60
-    assert np.load(tmp_path / "frames.npy").shape == (answer.calls, 200, 200, 3)
+    protocol = find_preset(
+        CalvinProtocol, "official", steps=60, renderer="tiny", rendering="on_demand"
+    )
+    job = CalvinJob("CALVIN", "chain", 13, protocol.record(), state=dict(STATE), chain=TASKS)
+    episode = _run(simulator, replace(job, keep=str(tmp_path)), address, tmp_path)
+    steps, calls = episode.details["steps"], episode.details["calls"]
+    assert episode.details["in_a_row"] == 1
+    assert steps[0] < 60 and steps[1] == 60
+    assert np.load(tmp_path / "frames.npy").shape == (calls, 1, 200, 200, 3)
 
 
 def test_that_rendering_changes_no_state_and_the_same_actions_give_the_same(
-    installation: Installation, tmp_path: Path
+    simulator: Program, tmp_path: Path
 ) -> None:
-    actions = np.random.default_rng(0).uniform(-1, 1, (10, 7))
-    np.save(tmp_path / "actions.npy", actions)
-    protocols = [
-        find_protocol("official", steps=10, replan=10, renderer="tiny", rendering=rendering)
-        for rendering in ("on_demand", "always")
-    ]
-    jobs = [
-        Job(0, dict(STATE), TASKS[1:], one.record(), actions=str(tmp_path / "actions.npy"))
-        for one in protocols
-    ]
-    answers = []
-    for job in jobs:  # each in a process of its own: see docs/benchmarks.md
-        with SimulatorPool(program(installation), 1, tmp_path) as pool:
-            answers += [answer for _, answer in pool.run([[job]], lambda _, job: job, LIMIT_S)]
-    assert [answer.error for answer in answers] == [""] * 2
-    assert len({answer.state_hash for answer in answers}) == 1
+    path = str(tmp_path / "actions.npy")
+    np.save(path, np.random.default_rng(0).uniform(-1, 1, (10, 7)))
+    hashes = set()
+    for rendering in ("on_demand", "always"):  # each in a process of its own: docs/benchmarks.md
+        protocol = find_preset(
+            CalvinProtocol, "official", steps=10, replan=10, renderer="tiny", rendering=rendering
+        )
+        job = CalvinJob("CALVIN", "chain", 0, protocol.record(), actions=path, state=dict(STATE))
+        episode = _run(simulator, replace(job, chain=TASKS[1:]), "", tmp_path)
+        hashes.add(episode.details["state_hash"])
+    assert len(hashes) == 1
+
+
+def test_that_a_folder_that_is_no_checkout_is_refused_with_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(
+        BenchmarkError, match=r"lacks calvin_env/envs/play_table_env\.py.*CALVIN_E"
+    ):
+        check_folder(tmp_path, "calvin_scene_D")
+    assert commit(tmp_path) == "unknown"

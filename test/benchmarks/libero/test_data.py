@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 import pytest
 
+from dfm_vla_ros.benchmarks.libero import JOINT_NAMES
 from dfm_vla_ros.benchmarks.libero.data import actions_of, as_episode, convert, still, task_of
-from dfm_vla_ros.benchmarks.libero.protocol import JOINT_NAMES
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.errors import LiberoError
+from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.tokens.specification import next_targets
 
 TASK = "KITCHEN_SCENE3_turn_on_the_stove"
@@ -74,17 +74,17 @@ def test_that_an_episode_has_the_sentence_the_opening_and_turned_images() -> Non
 
 @pytest.mark.parametrize("name", ["actions", "ee_ori", "agentview_rgb"])
 def test_that_a_damaged_demonstration_is_named(name: str) -> None:
-    with pytest.raises(LiberoError, match=name):
+    with pytest.raises(BenchmarkError, match=name):
         as_episode(demonstration() | {name: np.zeros((5, 2))}, TASK, 0)
     arrays = demonstration()
     del arrays[name]
-    with pytest.raises(LiberoError, match=f"no {name}"):
+    with pytest.raises(BenchmarkError, match=f"no {name}"):
         as_episode(arrays, TASK, 0)
 
 
 def test_that_a_file_of_another_name_is_refused() -> None:
     assert task_of(Path(f"{TASK}_demo.hdf5")) == TASK
-    with pytest.raises(LiberoError, match="is not named TASK_demo"):
+    with pytest.raises(BenchmarkError, match="is not named TASK_demo"):
         task_of(Path("demo.hdf5"))
 
 
@@ -115,5 +115,5 @@ def test_that_files_become_a_data_set_that_is_continued(tmp_path: Path) -> None:
 def test_that_a_file_without_demonstrations_is_refused(tmp_path: Path) -> None:
     path = tmp_path / f"{TASK}_demo.hdf5"
     path.write_bytes(b"nothing")
-    with pytest.raises(LiberoError, match=r"is no file of LIBERO's demonstrations"):
+    with pytest.raises(BenchmarkError, match=r"is no file of LIBERO's demonstrations"):
         convert([path], tmp_path / "set")

@@ -9,23 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.libero import assets
-from dfm_vla_ros.benchmarks.libero.protocol import read_states
+from dfm_vla_ros.benchmarks.libero import read_states, suites
 from dfm_vla_ros.benchmarks.libero.suites import (
     SUITES,
-    Installation,
+    LiberoInstallation,
     choose_tasks,
     find_installation,
-    find_task,
     instruction_of,
     read_suites,
 )
-from dfm_vla_ros.errors import LiberoError
+from dfm_vla_ros.errors import BenchmarkError
 
 
-def made_up(folder: Path) -> Installation:
+def made_up(folder: Path) -> LiberoInstallation:
     """Return an installation of one task in each suite."""
-    found = Installation(folder / "bin/python", folder / "libero", folder / "assets")
+    found = LiberoInstallation(folder / "bin/python", folder / "libero", folder / "assets")
     names = {suite: [f"touch_the_{suite}"] for suite in SUITES}
     found.task_map.parent.mkdir(parents=True)
     found.task_map.write_text(f"import nothing_there\nlibero_task_map = {names!r}\n")
@@ -47,12 +45,12 @@ def test_that_the_sentence_is_the_files_name_without_its_scene() -> None:
 
 
 def test_that_tasks_come_in_the_order_of_the_list_and_nothing_is_imported(tmp_path: Path) -> None:
-    suites = read_suites(made_up(tmp_path))
-    assert list(suites) == list(SUITES)
-    task = find_task(suites, "libero_goal", 0)
+    assert list(read_suites(made_up(tmp_path))) == list(SUITES)
+    (task,) = choose_tasks(made_up(tmp_path / "other"), ["libero_goal"])
     assert task.instruction == "touch the libero goal"
     assert (
-        task.states == tmp_path / "libero/init_files/libero_goal/touch_the_libero_goal.pruned_init"
+        task.states
+        == tmp_path / "other/libero/init_files/libero_goal/touch_the_libero_goal.pruned_init"
     )
 
 
@@ -60,14 +58,14 @@ def test_that_tasks_come_in_the_order_of_the_list_and_nothing_is_imported(tmp_pa
 def test_that_an_unknown_suite_or_task_is_named(
     tmp_path: Path, suite: str, indices: list[int] | None
 ) -> None:
-    with pytest.raises(LiberoError, match=r"libero_gaol|0\.\.0, not 1"):
+    with pytest.raises(BenchmarkError, match=r"libero_gaol|0\.\.0, not 1"):
         choose_tasks(made_up(tmp_path), [suite], indices)
 
 
 def test_that_a_list_without_tasks_is_refused(tmp_path: Path) -> None:
     installation = made_up(tmp_path)
     installation.task_map.write_text("libero_task_map = make()\n")
-    with pytest.raises(LiberoError, match="reinstall hf-libero"):
+    with pytest.raises(BenchmarkError, match="reinstall hf-libero"):
         read_suites(installation)
 
 
@@ -90,42 +88,42 @@ class Evil:
 def test_that_anything_but_finite_states_is_refused_and_not_run(
     tmp_path: Path, content: object
 ) -> None:
-    with pytest.raises(LiberoError, match="reinstall"):
+    with pytest.raises(BenchmarkError, match="reinstall"):
         read_states(archive(tmp_path / "a.pruned_init", content))
 
 
 def test_that_a_damaged_file_of_states_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pruned_init"
     path.write_bytes(b"no zip")
-    with pytest.raises(LiberoError, match="holds no stored states"):
+    with pytest.raises(BenchmarkError, match="holds no stored states"):
         read_states(path)
-    with pytest.raises(LiberoError, match="cannot be read"):
+    with pytest.raises(BenchmarkError, match="cannot be read"):
         read_states(tmp_path / "missing")
 
 
 def test_that_the_list_names_585_assets_by_gits_hash(tmp_path: Path) -> None:
-    found = assets.read_list()
+    found = suites.asset_hashes()
     assert len(found) == 585
     path = tmp_path / "hello"
     path.write_bytes(b"hello\n")
-    assert assets.blob_hash(path) == "ce013625030ba8dba906f756967f9e9ca394464a"
+    assert suites.blob_hash(path) == "ce013625030ba8dba906f756967f9e9ca394464a"
 
 
 def test_that_missing_and_different_assets_are_told_apart(tmp_path: Path) -> None:
-    first, second, *_ = assets.read_list()
+    first, second, *_ = suites.asset_hashes()
     placeholder = tmp_path / second
     placeholder.parent.mkdir(parents=True)
     placeholder.write_bytes(b"")
-    report = assets.check_assets(tmp_path)
+    report = suites.check_assets(tmp_path)
     assert report.different == (second,)
     assert first in report.missing and len(report.missing) == 584
-    assert not report.published
+    assert "577 more" not in report.remedy and any("different" in one for one in report.lines())
 
 
 def test_that_missing_assets_are_an_error_that_says_where_to_get_them(tmp_path: Path) -> None:
-    installation = Installation(tmp_path, tmp_path, tmp_path / "assets")
-    with pytest.raises(LiberoError) as raised:
-        assets.require_assets(installation)
+    installation = LiberoInstallation(tmp_path, tmp_path, tmp_path / "assets")
+    with pytest.raises(BenchmarkError) as raised:
+        suites.require_assets(installation)
     message = str(raised.value)
     assert "lacks 585 of 585 assets" in message and "577 more" in message
     assert "Nothing is fetched by itself" in message and "LIBERO_ASSETS" in message
@@ -133,10 +131,10 @@ def test_that_missing_assets_are_an_error_that_says_where_to_get_them(tmp_path: 
 
 
 def test_that_a_missing_environment_says_how_to_make_it(tmp_path: Path) -> None:
-    with pytest.raises(LiberoError, match="make libero-env"):
+    with pytest.raises(BenchmarkError, match="make libero-env"):
         find_installation({"LIBERO_PYTHON": str(tmp_path / "python")})
     (tmp_path / "python").touch()
-    with pytest.raises(LiberoError, match="lacks hf-libero"):
+    with pytest.raises(BenchmarkError, match="lacks hf-libero"):
         find_installation({"LIBERO_PYTHON": str(tmp_path / "python")})
 
 

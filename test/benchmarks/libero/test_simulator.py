@@ -10,17 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks.libero.evaluation import Plan, find_protocol, program
-from dfm_vla_ros.benchmarks.libero.protocol import ACTION_NAMES, CAMERAS, STATE_NAMES, Answer, Job
-from dfm_vla_ros.benchmarks.libero.suites import (
-    Installation,
-    find_installation,
-    find_task,
-    read_suites,
+from dfm_vla_ros.benchmarks.evaluation import find_preset
+from dfm_vla_ros.benchmarks.libero import (
+    ACTION_NAMES,
+    CAMERAS,
+    STATE_NAMES,
+    LiberoJob,
+    LiberoProtocol,
 )
-from dfm_vla_ros.benchmarks.libero.variation import Variation
-from dfm_vla_ros.benchmarks.simulators import SimulatorPool
-from dfm_vla_ros.errors import LiberoError
+from dfm_vla_ros.benchmarks.libero.evaluation import LiberoPlan, program
+from dfm_vla_ros.benchmarks.libero.suites import (
+    LiberoInstallation,
+    choose_tasks,
+    find_installation,
+)
+from dfm_vla_ros.benchmarks.processes import SimulatorPool
+from dfm_vla_ros.benchmarks.results import EpisodeResult
+from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
 
@@ -34,10 +40,10 @@ RENDERINGS = ("on_demand", "always")
 
 
 @pytest.fixture(scope="module")
-def installation() -> Installation:
+def installation() -> LiberoInstallation:
     try:
         found = find_installation()
-    except LiberoError as error:
+    except BenchmarkError as error:
         pytest.skip(f"LIBERO is not installed: {error}")
     if not found.assets.is_dir():
         pytest.skip(f"LIBERO's assets are not in {found.assets}: set LIBERO_ASSETS")
@@ -85,32 +91,35 @@ def address(tmp_path: Path) -> Iterator[str]:
     thread.join()
 
 
-def _run(installation: Installation, jobs: Sequence[Job], folder: Path) -> list[Answer]:
-    with SimulatorPool(program(installation), 1, folder) as pool:
-        return [answer for _, answer in pool.run([jobs], lambda _, job: job, LIMIT_S)]
+def _run(
+    installation: LiberoInstallation, jobs: Sequence[LiberoJob], policy: str, folder: Path
+) -> list[EpisodeResult]:
+    with SimulatorPool(program(installation), [policy], folder) as pool:
+        return [episode for _, episode in pool.run([jobs], LIMIT_S)]
 
 
 @pytest.mark.slow
 def test_that_a_scripted_hand_succeeds_and_its_actions_replay_to_the_same_states(
-    installation: Installation, address: str, tmp_path: Path
+    installation: LiberoInstallation, address: str, tmp_path: Path
 ) -> None:
-    task = find_task(read_suites(installation), "libero_object", 1)
+    tasks = choose_tasks(installation, ["libero_object"], [1])
     job, always = (
-        Plan(
-            [task],
-            find_protocol("openpi", replan=1, render_px=64, rendering=rendering),
-            Variation(),
-            tmp_path,
-        ).job(task, 0)
+        LiberoPlan(
+            protocol=find_preset(
+                LiberoProtocol, "openpi", replan=1, render_px=64, rendering=rendering
+            ),
+            tasks=tasks,
+            folder=tmp_path,
+        ).job(tasks[0], 0)
         for rendering in RENDERINGS
     )
-    scripted = replace(job, policy=address, keep=str(tmp_path / "kept"))
-    (first,) = _run(installation, [scripted], tmp_path)
+    scripted = replace(job, keep=str(tmp_path / "kept"))
+    (first,) = _run(installation, [scripted], address, tmp_path)
     assert first.error == "" and first.success
     actions = str(tmp_path / "kept/actions.npy")
     assert np.load(actions).shape == (first.steps, 7)
     played = [replace(one, actions=actions) for one in (job, job, always)]
-    answers = _run(installation, played, tmp_path)
-    assert [answer.success for answer in answers] == [True] * 3
-    assert {answer.state_hash for answer in answers} == {first.state_hash}
-    assert {answer.steps for answer in answers} == {first.steps}
+    episodes = _run(installation, played, "", tmp_path)
+    assert [episode.success for episode in episodes] == [True] * 3
+    assert {one.details["state_hash"] for one in episodes} == {first.details["state_hash"]}
+    assert {episode.steps for episode in episodes} == {first.steps}

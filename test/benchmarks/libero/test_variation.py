@@ -9,18 +9,19 @@ import pytest
 import yaml
 from scipy.spatial.transform import Rotation
 
-from dfm_vla_ros.benchmarks.libero.definitions import changed_tasks, read_definitions
-from dfm_vla_ros.benchmarks.libero.evaluation import find_variation, variations
-from dfm_vla_ros.benchmarks.libero.suites import Task
-from dfm_vla_ros.benchmarks.libero.variation import (
+from dfm_vla_ros.benchmarks.evaluation import presets
+from dfm_vla_ros.benchmarks.libero.evaluation import changed_tasks, find_variation
+from dfm_vla_ros.benchmarks.libero.scenes import (
     CameraShift,
     LightChange,
     Variation,
+    read_definitions,
     replace_goal,
     replace_kind,
     swap_places,
 )
-from dfm_vla_ros.errors import LiberoError, SceneError
+from dfm_vla_ros.benchmarks.libero.suites import LiberoTask
+from dfm_vla_ros.errors import BenchmarkError, SceneError
 
 POSITION = np.array([0.6586, 0.0, 1.6104])
 QUATERNION = np.array([0.638, 0.3048, 0.3048, 0.638])
@@ -81,7 +82,7 @@ def test_that_distance_scales_and_a_pan_turns_on_the_spot() -> None:
 def test_that_the_name_of_a_task_of_libero_plus_gives_its_camera() -> None:
     name = "put_the_bowl_on_the_plate_view_74_15_120_2_358_initstate_0"
     assert find_variation(name).camera == CameraShift(15, 74, 1.2, 2, 358)
-    with pytest.raises(LiberoError, match="no _view_H_V_S_R_T_initstate_N"):
+    with pytest.raises(BenchmarkError, match="no _view_H_V_S_R_T_initstate_N"):
         CameraShift.of_name("put_the_bowl_on_the_plate_light_5")
 
 
@@ -94,18 +95,18 @@ def test_that_an_arm_starts_at_the_said_distance_and_the_same_each_time() -> Non
 
 
 def test_that_every_variation_is_read_back_as_it_was_recorded() -> None:
-    found = variations()
+    found = presets(Variation)
     assert {"camera_around_45", "light_dim", "arm_0.5", "words_1", "places_1"} <= set(found)
     for variation in [Variation(), *found.values()]:
         assert Variation.read(variation.record()) == variation
 
 
 def test_that_an_odd_variation_is_refused() -> None:
-    with pytest.raises(LiberoError, match=r"'dark'.*unexpected"):
+    with pytest.raises(BenchmarkError, match=r"dark: .*unexpected"):
         Variation.read({"camera": {"left": 3}}, "dark")
-    with pytest.raises(LiberoError, match="colour has 2 numbers"):
+    with pytest.raises(BenchmarkError, match="colour has 2 numbers"):
         LightChange(colour=(1.0, 1.0))
-    with pytest.raises(LiberoError, match="no variation 'fog'"):
+    with pytest.raises(BenchmarkError, match="no variation 'fog'"):
         find_variation("fog")
 
 
@@ -139,9 +140,9 @@ def test_that_definitions_change_the_tasks_that_have_them_and_name_the_others(
 ) -> None:
     (tmp_path / "a.bddl").write_text(SCENE)
     tasks = [
-        Task("goal", 0, "put_it", "put it", tmp_path / "a.bddl", tmp_path),
-        Task("goal", 1, "leave_it", "leave it", tmp_path / "a.bddl", tmp_path),
-        Task("goal", 2, "lose_it", "lose it", tmp_path / "a.bddl", tmp_path),
+        LiberoTask("goal", 0, "put_it", "put it", tmp_path / "a.bddl", tmp_path),
+        LiberoTask("goal", 1, "leave_it", "leave it", tmp_path / "a.bddl", tmp_path),
+        LiberoTask("goal", 2, "lose_it", "lose it", tmp_path / "a.bddl", tmp_path),
     ]
     files = {
         "language": {"goal": {"put_it": ["set it down", "place it"]}},
@@ -162,7 +163,7 @@ def test_that_definitions_change_the_tasks_that_have_them_and_name_the_others(
 
 
 def test_that_missing_definitions_say_where_they_come_from(tmp_path: Path) -> None:
-    with pytest.raises(LiberoError, match="give --definitions with libero_ood"):
+    with pytest.raises(BenchmarkError, match="give --definitions with libero_ood"):
         read_definitions(None, "language")
-    with pytest.raises(LiberoError, match="cannot be read"):
+    with pytest.raises(BenchmarkError, match="cannot be read"):
         read_definitions(tmp_path, "language")

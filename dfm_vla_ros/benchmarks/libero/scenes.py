@@ -1,25 +1,29 @@
-"""What a scene may differ in from the stored one, after LIBERO-Plus.
+"""Scenes that differ from the stored ones, after LIBERO-Plus and LIBERO-PRO.
 
 LIBERO-Plus (github.com/sylvestf/LIBERO-plus) moves the camera in steps that its tasks' names give
 (``_view_H_V_S_R_T_initstate_N``) and starts the arm at one of 500 poses, a hundred each at a
 distance of 0.1, 0.2, 0.3, 0.4 and 0.5 rad from the usual one. Its lights are files that are not in
 its repository, so those here are our own.
+
+LIBERO-PRO lists other words, places, objects and goals in the files ``ood_*.yaml`` of
+``libero_ood`` in github.com/Zxy-MLlab/LIBERO-PRO: suite -> task -> alternatives. They are read
+from a copy; none of them is shipped here.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dfm_vla_ros.errors import LiberoError, SceneError
+from dfm_vla_ros.benchmarks import Array, Settings
+from dfm_vla_ros.errors import BenchmarkError, SceneError
 
-Array = NDArray[np.float64]
 PIVOT = (0.0, 0.0, 0.8)
 """What the camera turns about: above the middle of the table [m]."""
 ARM_JOINTS = 7
@@ -48,13 +52,13 @@ class CameraShift:
         """Return the shift that a LIBERO-Plus task's name gives.
 
         Raises:
-            LiberoError: it gives none.
+            BenchmarkError: it gives none.
         """
         part = name.partition("_view_")[2].partition("_initstate_")[0].split("_")
         try:
             around, up, percent, pan, tilt = (float(number) for number in part)
         except ValueError as error:
-            raise LiberoError(
+            raise BenchmarkError(
                 f"{name!r} has no _view_H_V_S_R_T_initstate_N as LIBERO-Plus's tasks have"
             ) from error
         return cls(up, around, percent / 100, pan, tilt)
@@ -92,12 +96,12 @@ class LightChange:
         for name in ("colour", "move"):
             value = tuple(float(number) for number in getattr(self, name))
             if len(value) != 3:
-                raise LiberoError(f"a light's {name} has {len(value)} numbers, give 3")
+                raise BenchmarkError(f"a light's {name} has {len(value)} numbers, give 3")
             object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True)
-class Variation:
+class Variation(Settings):
     """All that may differ; the default is the stored scene.
 
     Attributes:
@@ -105,37 +109,18 @@ class Variation:
         camera: how the third-person camera is moved.
         light: how the lights differ.
         arm_rad: distance of the arm's first joint positions from the stored ones [rad].
-        definitions: a file of LIBERO-PRO that changes words or objects, see ``definitions``.
+        definitions: of ``KINDS``, a file of LIBERO-PRO that changes words or objects.
         choice: which of its alternatives, from 0.
     """
 
+    PRESETS: ClassVar[str] = "config/benchmarks/libero/variations.yaml"
+    PARTS: ClassVar[Mapping[str, type]] = {"camera": CameraShift, "light": LightChange}
     name: str = "plain"
     camera: CameraShift | None = None
     light: LightChange | None = None
     arm_rad: float = 0.0
     definitions: str = ""
     choice: int = 0
-
-    @classmethod
-    def read(cls, content: Mapping[str, Any], name: str = "") -> Self:
-        """Return the variation that a mapping describes.
-
-        Raises:
-            LiberoError: a part is unknown or of another type.
-        """
-        given = {"name": name, **content}
-        try:
-            if given.get("camera") is not None:
-                given["camera"] = CameraShift(**given["camera"])
-            if given.get("light") is not None:
-                given["light"] = LightChange(**given["light"])
-            return cls(**given)
-        except TypeError as error:
-            raise LiberoError(f"variation {name!r}: {error}") from error
-
-    def record(self) -> dict[str, Any]:
-        """Return all parts, for a result and for ``read``."""
-        return asdict(self)
 
     def arm_offset(self, seed: int) -> Array:
         """Return what is added to the arm's joints (7,) [rad]: of length ``arm_rad``."""
@@ -218,3 +203,69 @@ def replace_goal(text: str, goal: str, interest: Sequence[str]) -> str:
         begin, end = section(text, name)
         text = f"{text[:begin]}(:{name}\n{content}\n){text[end:]}"
     return text
+
+
+SceneChange = tuple[str | None, str | None]
+"""Another sentence, another scene's text; None: as it was."""
+SOURCE = "libero_ood of github.com/Zxy-MLlab/LIBERO-PRO"
+KINDS: dict[str, Callable[[str, Any], SceneChange]] = {
+    "language": lambda text, words: (words, None),
+    "spatial_relation": lambda text, pair: (None, swap_places(text, *pair)),
+    "object": lambda text, pair: (None, replace_kind(text, *pair)),
+    "task": lambda text, pair: (
+        pair[0],
+        replace_goal(text, pair[1]["goal"], pair[1]["obj_of_interest"]),
+    ),
+}
+"""Kind, as in the file's name -> what one of its alternatives changes in a scene's text."""
+
+
+def read_definitions(folder: Path | None, kind: str) -> dict[str, Any]:
+    """Return suite -> task -> alternatives.
+
+    Raises:
+        BenchmarkError: no folder is given, or the file is missing or of another form.
+    """
+    import yaml  # the simulator's interpreter need not have it
+
+    if kind not in KINDS:
+        raise BenchmarkError(f"there are no definitions {kind!r}; there are {', '.join(KINDS)}")
+    if folder is None:
+        raise BenchmarkError(f"this variation needs definitions: give --definitions with {SOURCE}")
+    path = folder / f"ood_{kind}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise BenchmarkError(f"{path} cannot be read ({error}); copy {SOURCE}") from error
+    if not isinstance(content, dict):
+        raise BenchmarkError(f"{path} maps no suites to tasks; copy {SOURCE}")
+    return content
+
+
+def scene_change(
+    definitions: Mapping[str, Any], kind: str, episode: tuple[str, str], scene: Path, choice: int
+) -> SceneChange | None:
+    """Return what the ``choice``-th alternative makes of suite and task; None if it has none.
+
+    Raises:
+        BenchmarkError: the alternatives are of another form, or do not fit the scene.
+    """
+    suite, name = episode
+    listed = definitions.get(suite) or {}
+    try:
+        alternatives = _flat(listed.get(name.lower()) or listed.get(name))
+        if choice >= len(alternatives):
+            return None
+        return KINDS[kind](scene.read_text(encoding="utf-8"), alternatives[choice])
+    except (TypeError, KeyError, AttributeError) as error:
+        raise BenchmarkError(f"the definitions of {name} are of another form: {error}") from error
+
+
+def _flat(found: Any) -> list[Any]:
+    """Return the alternatives: a list as it is, a mapping as pairs with each of its values."""
+    if not isinstance(found, Mapping):
+        return list(found or [])
+    pairs = []
+    for key, values in found.items():
+        pairs += [(key, value) for value in (values if isinstance(values, list) else [values])]
+    return pairs

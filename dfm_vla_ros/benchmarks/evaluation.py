@@ -1,0 +1,180 @@
+"""An evaluation of any benchmark: hand episodes to simulators, keep what they come to, resume."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import yaml
+
+from dfm_vla_ros.benchmarks import BenchmarkProtocol, EpisodeId, Settings
+from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool, policy_about
+from dfm_vla_ros.benchmarks.results import Book, EpisodeResult, Progress
+from dfm_vla_ros.benchmarks.worker import FRAMES
+from dfm_vla_ros.errors import BenchmarkError
+from dfm_vla_ros.report.pictures import FilmEncoder
+from dfm_vla_ros.resources import resource_path
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+def presets(kind: type[Kind]) -> dict[str, Kind]:
+    """Return name -> settings of all presets in the file that ``kind`` names.
+
+    Raises:
+        BenchmarkError: the file is damaged.
+    """
+    path = resource_path(kind.PRESETS)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
+        raise BenchmarkError(f"{path} is damaged: it maps no names to settings; restore it")
+    return {name: kind.read(settings, name) for name, settings in content.items()}
+
+
+def find_preset(kind: type[Kind], name: str, **changes: Any) -> Kind:
+    """Return a preset with ``changes``; those that are None change nothing.
+
+    A changed preset says so in its name, so that its results are not taken for the preset's.
+
+    Raises:
+        BenchmarkError: there is no such preset, or a change is out of bounds.
+    """
+    found = presets(kind)
+    if name not in found:
+        raise BenchmarkError(f"there is no preset {name!r}; there are {', '.join(found)}")
+    given = {key: value for key, value in changes.items() if value is not None}
+    changed = {key: value for key, value in given.items() if value != getattr(found[name], key)}
+    if not changed:
+        return found[name]
+    words = ", ".join(f"{key} {value}" for key, value in changed.items())
+    return replace(found[name], name=f"{name} ({words})", **changed)
+
+
+def read_cameras(pairs: Sequence[str], cameras: Sequence[str]) -> dict[str, str]:
+    """Return the policy's name -> the simulator's camera of texts ``NAME=CAMERA``.
+
+    Raises:
+        BenchmarkError: a text is of another form, or names none of ``cameras``.
+    """
+    found = {}
+    for text in pairs:
+        name, _, camera = text.partition("=")
+        if not name or camera not in cameras:
+            wanted = " or ".join(f"NAME={camera}" for camera in cameras)
+            raise BenchmarkError(f"--camera {text!r}: give {wanted}")
+        found[name] = camera
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkPlan(ABC):
+    """What is evaluated; what an adapter writes.
+
+    Attributes:
+        protocol: how.
+        folder: for results, logs and films.
+        cameras: the policy's name for a camera -> the simulator's.
+        films: how many episodes are filmed.
+    """
+
+    protocol: BenchmarkProtocol
+    folder: Path
+    cameras: Mapping[str, str] = field(default_factory=dict)
+    films: int = 0
+
+    @abstractmethod
+    def episodes(self) -> list[EpisodeId]:
+        """Return all episodes."""
+
+    @abstractmethod
+    def groups(self, episodes: Iterable[EpisodeId], workers: int) -> list[list[Any]]:
+        """Return the jobs of ``episodes``; those of a group run in order in one process."""
+
+    @abstractmethod
+    def film_path(self, job: Any, success: bool) -> Path:
+        """Return where the film of an episode goes."""
+
+    def limit_s(self) -> float:
+        """Return after how long an episode is an error [s]."""
+        return 3600.0
+
+    def common(self, checkpoint: str, simulator: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what all episodes of a book have in common; it refuses others."""
+        return {
+            "checkpoint": checkpoint,
+            "protocol": self.protocol.record(),
+            "cameras": dict(self.cameras),
+            "simulator": dict(simulator),
+        }
+
+    def settled(self, execute_steps: int) -> Self:
+        """Return the plan with the replan interval of a policy, unless it has its own."""
+        replan = self.protocol.replan or execute_steps
+        return replace(self, protocol=replace(self.protocol, replan=replan))
+
+    def figures(self, episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
+        """Return figures of this benchmark alone, for the result."""
+        return {}
+
+
+def evaluate(
+    plan: BenchmarkPlan,
+    program: Program,
+    addresses: Sequence[str],
+    about: Mapping[str, Any],
+    again: bool = False,
+    limit_s: float | None = None,
+    say: Callable[[str], None] = print,
+) -> Book:
+    """Run what is missing of ``plan``, write the result and return all episodes.
+
+    Args:
+        plan: what is evaluated.
+        program: of the simulator.
+        addresses: of policies; as many simulators run.
+        about: what the result says besides.
+        again: whether episodes that ended in an error are run again.
+        limit_s: an episode that takes longer is an error [s]; None: the plan's.
+        say: takes a line at a time.
+
+    Raises:
+        ResultsError: the folder holds episodes of other settings.
+        SimulatorLost, RemoteError: simulator or policy do not start.
+    """
+    policy = policy_about(addresses)
+    plan = plan.settled(policy.execute_steps)
+    with SimulatorPool(program, addresses, plan.folder / "logs") as pool:
+        book = Book(plan.folder, plan.common(policy.checkpoint_hash, pool.about))
+        episodes = plan.episodes()
+        missing = book.missing(episodes, again)
+        progress = Progress(len(episodes), len(episodes) - len(missing))
+        groups = plan.groups(missing, len(addresses))
+        for job, episode in pool.run(groups, limit_s or plan.limit_s()):
+            book.add(episode)
+            if job.keep:
+                make_film(plan, job, episode)
+            say(progress.add(episode))
+    if missing:
+        say(f"{progress.per_hour():.0f} episodes an hour with {len(addresses)} simulators")
+    say(f"result: {book.write({**plan.figures(book.episodes), **about})}")
+    return book
+
+
+def make_film(plan: BenchmarkPlan, job: Any, episode: EpisodeResult) -> None:
+    """Turn the frames (F, C, H, W, 3) that an episode left into a film, and delete them."""
+    frames = Path(job.keep) / FRAMES
+    if not frames.exists():
+        return
+    protocol = plan.protocol
+    rate_hz = protocol.RATE_HZ if protocol.renders_always else protocol.RATE_HZ / protocol.replan
+    encoder = FilmEncoder(rate_hz)
+    for frame in np.load(frames):
+        encoder.add({str(number): image for number, image in enumerate(frame)})
+    film = encoder.finish()
+    if film is not None and not episode.error:
+        plan.film_path(job, episode.success).write_bytes(film.data)
+    frames.unlink()

@@ -1,0 +1,284 @@
+"""Processes of an evaluation: policies that are served to simulators, and the simulators."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any, Self
+
+from dfm_vla_ros import children
+from dfm_vla_ros.benchmarks import SimulatorJob
+from dfm_vla_ros.benchmarks.results import EpisodeResult
+from dfm_vla_ros.errors import BenchmarkError, SimulatorLost
+from dfm_vla_ros.remote.client import PolicyClient
+from dfm_vla_ros.remote.protocol import About
+from dfm_vla_ros.resources import PACKAGE
+
+SIMULATOR_START_S = 300.0
+"""The first start compiles for a while."""
+POLICY_START_S = 600.0
+"""Some checkpoints are large."""
+END_S = 5.0
+SHOWN_LINES = 3
+
+
+@dataclass(frozen=True)
+class Program:
+    """What runs in a simulator's own environment.
+
+    Attributes:
+        python: interpreter of that environment.
+        module: of this package; reads a job a line, answers a line.
+        arguments: of the module.
+        hint: what else to try where it does not start.
+    """
+
+    python: Path
+    module: str
+    arguments: tuple[str, ...]
+    hint: str = ""
+
+
+class SimulatorProcess:
+    """One process of the simulator; a context manager."""
+
+    def __init__(self, program: Program, log: Path) -> None:
+        """Start it; what it prints goes to ``log``.
+
+        Raises:
+            SimulatorLost: it does not start.
+        """
+        self._program, self._log = program, log
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="simulator_code_")
+        # This package alone: our other libraries would come before the simulator's.
+        (Path(self._folder.name) / PACKAGE.name).symlink_to(PACKAGE)
+        with log.open("ab") as output:
+            self._process = children.start(
+                [program.python, "-m", program.module, *program.arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env=_environment(self._folder.name),
+                text=True,
+            )
+        self.about: dict[str, Any] = json.loads(self._answer(SIMULATOR_START_S))
+
+    def ask(self, job: SimulatorJob, limit_s: float) -> dict[str, Any]:
+        """Return the answer to a job.
+
+        Raises:
+            SimulatorLost: the process died, or took longer than ``limit_s`` and was ended.
+        """
+        try:
+            print(json.dumps(job.record()), file=self._process.stdin, flush=True)
+        except BrokenPipeError as error:
+            raise self._lost(limit_s) from error
+        return json.loads(self._answer(limit_s))
+
+    def close(self) -> None:
+        """End it; a second time nothing happens."""
+        children.end(self._process, patience_s=0.0)
+        self._process.communicate()  # closes the pipes
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _answer(self, limit_s: float) -> str:
+        line = _line_within(self._process, limit_s)
+        if not line.endswith("\n"):
+            raise self._lost(limit_s)
+        return line
+
+    def _lost(self, limit_s: float) -> SimulatorLost:
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        self.close()
+        said = children.last_lines(self._log, SHOWN_LINES).strip().replace("\n", " | ")
+        return SimulatorLost(
+            f"the simulator's process ended ({self._process.returncode}), or took more than "
+            f"{limit_s:g} s; it said: {said or 'nothing'}; all of it is in {self._log}"
+            f"{self._program.hint}"
+        )
+
+
+class SimulatorPool:
+    """Simulator processes, one for each policy, that share groups of jobs; a context manager.
+
+    The jobs of a group run in order in one process: with placements that are drawn once for each
+    task an episode depends on those before it.
+    """
+
+    def __init__(self, program: Program, policies: Sequence[str], folder: Path) -> None:
+        """Start one process, which tells what it is; the others start when they are needed.
+
+        Args:
+            program: of the simulator.
+            policies: address that each process asks; "": its jobs play recorded actions.
+            folder: where the logs go.
+
+        Raises:
+            SimulatorLost: it does not start.
+        """
+        self._program, self._policies, self._folder = program, policies, folder
+        self._processes: list[SimulatorProcess | None] = [None] * len(policies)
+        self._stopped = threading.Event()
+        self.about = self._started(0).about
+
+    def run(
+        self, groups: Sequence[Sequence[SimulatorJob]], limit_s: float
+    ) -> Iterator[tuple[Any, EpisodeResult]]:
+        """Yield every job with how its episode went, as they end; longer is an error [s]."""
+        waiting: Queue[Sequence[SimulatorJob]] = Queue()
+        for group in groups:
+            waiting.put(group)
+        ended: Queue[tuple[SimulatorJob, EpisodeResult]] = Queue()
+        for number in range(len(self._processes)):
+            arguments = (number, waiting, ended, limit_s)
+            threading.Thread(target=self._work, args=arguments, daemon=True).start()
+        for _ in range(sum(map(len, groups))):
+            yield ended.get()
+
+    def close(self) -> None:
+        """End all processes."""
+        self._stopped.set()
+        for process in self._processes:
+            if process is not None:
+                process.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _work(
+        self,
+        number: int,
+        waiting: Queue[Sequence[SimulatorJob]],
+        ended: Queue[tuple[SimulatorJob, EpisodeResult]],
+        limit_s: float,
+    ) -> None:
+        while not self._stopped.is_set():
+            try:
+                group = waiting.get_nowait()
+            except Empty:
+                return
+            for job in group:
+                if not self._stopped.is_set():
+                    ended.put((job, self._episode(number, job, limit_s)))
+
+    def _episode(self, number: int, job: SimulatorJob, limit_s: float) -> EpisodeResult:
+        job = replace(job, policy=self._policies[number])
+        try:
+            answer = self._started(number).ask(job, limit_s)
+        except SimulatorLost as error:
+            self._processes[number] = None
+            answer = {"error": f"SimulatorLost: {error}"}
+        return EpisodeResult(*job.episode, **answer)
+
+    def _started(self, number: int) -> SimulatorProcess:
+        process = self._processes[number]
+        if process is None:
+            log = self._folder / f"simulator{number}.log"
+            process = self._processes[number] = SimulatorProcess(self._program, log)
+        return process
+
+
+def _environment(code: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    # Its small matrices only wait for one another on several threads.
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    return threads | kept | {"PYTHONPATH": code, "PYTHONUNBUFFERED": "1"}
+
+
+@contextmanager
+def served_policies(
+    checkpoint: Path | None, addresses: Sequence[str], workers: int, arguments: Sequence[str] = ()
+) -> Iterator[list[str]]:
+    """Give addresses of policies: ``addresses``, or of ``workers`` servers of ``checkpoint``.
+
+    Raises:
+        BenchmarkError: neither or both are given, or a server does not start.
+    """
+    if (checkpoint is None) == (not addresses):
+        raise BenchmarkError("give either --checkpoint, or --policy with the address of a server")
+    if checkpoint is None:
+        yield list(addresses)
+        return
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="policy_")))
+        sockets = [str(folder / f"policy{number}.sock") for number in range(workers)]
+        # All are started before any is waited for: they load at the same time.
+        servers = [stack.enter_context(_server(checkpoint, one, arguments)) for one in sockets]
+        for server in servers:
+            _await_server(server, checkpoint)
+        yield sockets
+
+
+def policy_about(addresses: Sequence[str]) -> About:
+    """Return what the policy at all of ``addresses`` is.
+
+    Raises:
+        RemoteError: nobody listens at one.
+        BenchmarkError: they serve different policies, whose results would be mixed.
+    """
+    found = []
+    for address in addresses:
+        with PolicyClient(address, wait_s=5.0) as client:
+            found.append(client.about)
+    for address, other in zip(addresses, found, strict=True):
+        if other != found[0]:
+            raise BenchmarkError(
+                f"{address} serves {other.checkpoint_hash[:12]} and {addresses[0]} "
+                f"{found[0].checkpoint_hash[:12]}, or with other steps: serve one checkpoint "
+                "with the same options at all addresses"
+            )
+    return found[0]
+
+
+@contextmanager
+def _server(
+    checkpoint: Path, socket: str, arguments: Sequence[str]
+) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "dfm_vla_ros.cli", "serve", "--checkpoint", str(checkpoint)]
+    process = children.start(
+        [*command, "--address", socket, *arguments], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        children.end(process)
+
+
+def _await_server(process: subprocess.Popen[str], checkpoint: Path) -> None:
+    """Wait until a server is ready; raise BenchmarkError if it ends or takes too long."""
+    if "served" not in _line_within(process, POLICY_START_S):
+        raise BenchmarkError(
+            f"dfm-vla serve --checkpoint {checkpoint} ended with {process.wait()} before it "
+            "was ready; what it said is above"
+        )
+    # Its log would fill the pipe.
+    threading.Thread(target=process.stdout.read, daemon=True).start()
+
+
+def _line_within(process: subprocess.Popen[str], limit_s: float) -> str:
+    """Return the next line of a process, which is killed if it takes longer than ``limit_s``."""
+    timer = threading.Timer(limit_s, process.kill)
+    timer.start()
+    line = process.stdout.readline()
+    timer.cancel()
+    return line
