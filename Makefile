@@ -12,7 +12,7 @@ demo: setup ## Run the whole graph on the simulated robot.
 	@.venv/bin/dfm-vla demo $(ARGS)
 
 test: setup ## Run the tests.
-	@.venv/bin/python -m pytest $(ARGS)
+	@scripts/test $(ARGS)
 
 lint: setup ## Check style and the import rules.
 	@.venv/bin/ruff check .

@@ -26,7 +26,10 @@ settings.load_profile("dfm_vla")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked ``gpu`` where there is none."""
+    """Mark what drives a running graph; skip the tests marked ``gpu`` where there is none."""
+    for item in items:
+        if item.path.parent.name in ("integration", "launch"):
+            item.add_marker(pytest.mark.timing)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if not marked:
         return

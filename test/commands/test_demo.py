@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from small import small_checkpoint
 
+pytestmark = pytest.mark.timing
+
 PATIENCE_S = 120.0
 
 
