@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import time
-from array import array
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
 from typing import Any
 
-import numpy as np
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import JointState
 
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.lifecycle import Parameter
-from dfm_vla_ros.observing.cameras import Rgb
+from dfm_vla_ros.nodes.messages import to_rgb
 from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE, ArmJoiner, ArmNames, JointMessage
 from dfm_vla_ros.observing.observer import TASK_STATUS, Observer
 from dfm_vla_ros.observing.sources import ObserverSettings, TimeBase
 from dfm_vla_ros.robot.chunks import ChunkRefused
 from dfm_vla_ros.robot.freshness import AHEAD_S, Freshness, Moment
-
-
-def fill(message: Image, pixels: Rgb) -> None:
-    """Put ``pixels`` (H, W, 3) RGB into ``message``; one copy, no check per byte."""
-    message.height, message.width = pixels.shape[:2]
-    message.encoding, message.step = "rgb8", 3 * message.width
-    data = array("B")
-    data.frombytes(np.ascontiguousarray(pixels))
-    message.data = data
-
-
-def camera_info(frame_id: str, width: int, height: int, field_of_view_deg: float) -> CameraInfo:
-    """Return the intrinsics of a pinhole camera with this vertical field of view."""
-    focal = height / 2 / math.tan(math.radians(field_of_view_deg) / 2)
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
-    info.header.frame_id = frame_id
-    info.d = [0.0] * 5
-    info.k = [focal, 0.0, centre[0], 0.0, focal, centre[1], 0.0, 0.0, 1.0]
-    info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-    info.p = [focal, 0.0, centre[0], 0.0, 0.0, focal, centre[1], 0.0, 0.0, 0.0, 1.0, 0.0]
-    return info
-
 
 PARAMETERS = (
     Parameter("arm_joint_states", False, "true: from left_arm/joint_states, right_arm/..."),
@@ -98,7 +72,7 @@ class LiveObserver(Observer):
         on_image: Callable[[], None],
     ) -> None:
         """Call ``on_image`` after each image of the triggering camera."""
-        super().__init__(time_base, settings)
+        super().__init__(time_base, settings, to_rgb)
         self._node, self._on_image = node, on_image
         for topic, kind in self.topics.items():
             take = partial(self._take, topic, message_type(kind))

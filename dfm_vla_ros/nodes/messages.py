@@ -1,19 +1,24 @@
-"""JointTrajectory messages from plans and back."""
+"""Messages from the library's values and back: trajectories, requests, traces, images."""
 
 from __future__ import annotations
 
+import math
 from array import array
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
+from cv_bridge import CvBridge, CvBridgeError
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
+from sensor_msgs.msg import CameraInfo, Image
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.msg import ActionChunk, PolicyTrace
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import NANOSECONDS
+from dfm_vla_ros.observing import cameras
+from dfm_vla_ros.observing.cameras import Rgb
 from dfm_vla_ros.policy.types import Trace
 from dfm_vla_ros.robot.chunks import Request
 from dfm_vla_ros.robot.progress import Trajectory
@@ -144,3 +149,51 @@ def trace_topic_to_message(trace: Trace, chunk: ActionChunk) -> PolicyTrace:
 def _packed(code: str, values: NDArray, kind: type) -> array:
     """Return ``values`` as the array that a field takes without a check per element."""
     return array(code, np.ascontiguousarray(values, dtype=kind).tobytes())
+
+
+_BRIDGE = CvBridge()
+
+
+def to_rgb(message: Image) -> Rgb:
+    """Return an image as (H, W, 3) uint8 RGB, by cv_bridge where it can.
+
+    Its builds differ in the encodings that they know; some take padded rows for pixels, fail at
+    big-endian images or have no place for a second plane. Such images are decoded as those of a
+    bag are, and the result is the same to the bit (test/nodes/test_images.py).
+
+    Raises:
+        ImageRefused: unknown encoding, or a size that is not that of the bytes.
+    """
+    encoding = cameras.encoding_of(message)
+    row = message.width * encoding.channels * encoding.bits // 8
+    if not encoding.planar and not message.is_bigendian and message.step == row:
+        try:
+            return _BRIDGE.imgmsg_to_cv2(message, "rgb8")
+        except (CvBridgeError, KeyError):  # this build does not know the encoding
+            pass
+    return cameras.to_rgb(message)
+
+
+def fill(message: Image, pixels: Rgb) -> None:
+    """Put ``pixels`` (H, W, 3) RGB into ``message``.
+
+    One copy; cv_bridge hands over bytes, each of which the message would check.
+    """
+    message.height, message.width = pixels.shape[:2]
+    message.encoding, message.step = "rgb8", 3 * message.width
+    data = array("B")
+    data.frombytes(np.ascontiguousarray(pixels))
+    message.data = data
+
+
+def camera_info(frame_id: str, width: int, height: int, field_of_view_deg: float) -> CameraInfo:
+    """Return the intrinsics of a pinhole camera with this vertical field of view."""
+    focal = height / 2 / math.tan(math.radians(field_of_view_deg) / 2)
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    info = CameraInfo(width=width, height=height, distortion_model="plumb_bob")
+    info.header.frame_id = frame_id
+    info.d = [0.0] * 5
+    info.k = [focal, 0.0, centre[0], 0.0, focal, centre[1], 0.0, 0.0, 1.0]
+    info.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+    info.p = [focal, 0.0, centre[0], 0.0, 0.0, focal, centre[1], 0.0, 0.0, 0.0, 1.0, 0.0]
+    return info

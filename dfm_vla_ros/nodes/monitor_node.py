@@ -26,8 +26,9 @@ from visualization_msgs.msg import Marker, MarkerArray
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, PolicyStatus, PolicyTrace
 from dfm_vla_ros.nodes import inputs, qos
 from dfm_vla_ros.nodes.clock import TimeBase
-from dfm_vla_ros.nodes.inputs import fill, message_type
+from dfm_vla_ros.nodes.inputs import message_type
 from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare, run
+from dfm_vla_ros.nodes.messages import fill, to_rgb
 from dfm_vla_ros.nodes.monitor_image import Camera, annotate, drawings, enlarged
 from dfm_vla_ros.nodes.monitor_markers import (
     PATHS,
@@ -164,7 +165,7 @@ class MonitorNode(Node):
         settings = ObserverSettings(
             transport=self._values["image_transport"], joint_states=self._values
         )
-        self._observer = Observer(self._time, settings)
+        self._observer = Observer(self._time, settings, to_rgb)
         for topic, kind in self._observer.topics.items():
             if "_camera/" in topic and not topic.startswith(CAMERA):
                 continue

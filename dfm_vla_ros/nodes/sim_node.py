@@ -17,9 +17,14 @@ from dfm_vla_ros.errors import DfmVlaError, TrajectoryRefused
 from dfm_vla_ros.msg import TaskStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import NANOSECONDS, Pace, from_nanoseconds, nanoseconds
-from dfm_vla_ros.nodes.inputs import camera_info, fill
 from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare, run
-from dfm_vla_ros.nodes.messages import TrajectoryMalformed, doubles, from_message
+from dfm_vla_ros.nodes.messages import (
+    TrajectoryMalformed,
+    camera_info,
+    doubles,
+    fill,
+    from_message,
+)
 from dfm_vla_ros.nodes.qos import share_more_memory
 from dfm_vla_ros.observing.cameras import Rgb
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, CAMERAS, JOINT_NAMES

@@ -23,41 +23,101 @@ class ImageRefused(DfmVlaError):
     """An image of an unknown encoding, or whose bytes do not fill its rows."""
 
 
-def _as_is(pixels: Rgb) -> Rgb:
-    return pixels
+@dataclass(frozen=True)
+class Encoding:
+    """How the pixels of a raw image lie in its bytes.
+
+    Attributes:
+        channels: numbers a pixel; of NV12 and NV21 those of the first plane.
+        bits: of a number, 8 or 16.
+        code: of ``cv2.cvtColor``, to RGB; None where it is RGB already.
+        even: width (and height of two planes) must be even: pixels share their colour.
+        planar: half as many rows with the colours follow those with the brightness.
+    """
+
+    channels: int
+    bits: int = 8
+    code: int | None = None
+    even: bool = False
+    planar: bool = False
 
 
-_CONVERSIONS: dict[str, tuple[int, Callable[[Rgb], Rgb]]] = {
-    "rgb8": (3, _as_is),
-    "bgr8": (3, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)),
-    "mono8": (1, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB)),
-    "rgba8": (4, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_RGBA2RGB)),
-    "bgra8": (4, lambda pixels: cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGB)),
+_COLOURS = {
+    "rgb": (3, None),
+    "bgr": (3, cv2.COLOR_BGR2RGB),
+    "rgba": (4, cv2.COLOR_RGBA2RGB),
+    "bgra": (4, cv2.COLOR_BGRA2RGB),
+    "mono": (1, cv2.COLOR_GRAY2RGB),
+    # OpenCV names a pattern by the second row's second and third pixel.
+    "bayer_rggb": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg": (1, cv2.COLOR_BayerGB2RGB),
 }
-"""Encoding -> bytes per pixel, and how to make RGB of it."""
+_UYVY = Encoding(2, code=cv2.COLOR_YUV2RGB_UYVY, even=True)
+_YUYV = Encoding(2, code=cv2.COLOR_YUV2RGB_YUY2, even=True)
+ENCODINGS: dict[str, Encoding] = {
+    **{
+        f"{name}{bits}": Encoding(channels, bits, code)
+        for bits in (8, 16)
+        for name, (channels, code) in _COLOURS.items()
+    },
+    # They name no colours; cv_bridge writes OpenCV's own pictures, which are BGR, under them.
+    "8UC1": Encoding(1, code=cv2.COLOR_GRAY2RGB),
+    "8UC3": Encoding(3, code=cv2.COLOR_BGR2RGB),
+    "8UC4": Encoding(4, code=cv2.COLOR_BGRA2RGB),
+    "yuv422": _UYVY,
+    "uyvy": _UYVY,
+    "yuv422_yuy2": _YUYV,
+    "yuyv": _YUYV,
+    "nv12": Encoding(1, code=cv2.COLOR_YUV2RGB_NV12, even=True, planar=True),
+    "nv21": Encoding(1, code=cv2.COLOR_YUV2RGB_NV21, even=True, planar=True),
+}
+"""Under the names of sensor_msgs/image_encodings, and nv12, which drivers use too."""
 
 
-def to_rgb(message: Any) -> Rgb:
-    """Return the image as (H, W, 3) uint8 RGB; rows may be padded (``step``).
+def encoding_of(message: Any) -> Encoding:
+    """Return the encoding of a raw image that is whole.
 
     Raises:
-        ImageRefused: unknown encoding, or too few bytes.
+        ImageRefused: the encoding is unknown, or the size is not that of the bytes.
     """
-    if message.encoding not in _CONVERSIONS:
+    encoding = ENCODINGS.get(message.encoding)
+    if encoding is None:
         raise ImageRefused(
-            f"encoding is {message.encoding!r}, understood are {', '.join(_CONVERSIONS)}"
+            f"encoding is {message.encoding!r}, understood are {', '.join(ENCODINGS)}"
         )
-    channels, convert = _CONVERSIONS[message.encoding]
     height, width, step = message.height, message.width, message.step
-    row = width * channels
-    if not height or not width or step < row or len(message.data) != step * height:
+    row = width * encoding.channels * encoding.bits // 8
+    rows = height + height // 2 if encoding.planar else height
+    if not height or not width or step < row or len(message.data) != step * rows:
         raise ImageRefused(
             f"{len(message.data)} bytes with step {step} are no {width}x{height} "
             f"{message.encoding} image ({row} bytes a row)"
         )
-    rows = np.frombuffer(message.data, dtype=np.uint8).reshape(height, step)
-    pixels = rows[:, :row].reshape(height, width, channels)
-    return convert(pixels if pixels.flags.c_contiguous else np.ascontiguousarray(pixels))
+    if encoding.even and (width % 2 or (encoding.planar and height % 2)):
+        raise ImageRefused(
+            f"{message.encoding} image is {width}x{height}: its pixels share colours, so the "
+            "size must be even"
+        )
+    return encoding
+
+
+def to_rgb(message: Any) -> Rgb:
+    """Return a raw image as (H, W, 3) uint8 RGB; rows may be padded (``step``).
+
+    Raises:
+        ImageRefused: see `encoding_of`.
+    """
+    encoding, width = encoding_of(message), message.width
+    rows = np.frombuffer(message.data, dtype=np.uint8).reshape(-1, message.step)
+    pixels = np.ascontiguousarray(rows[:, : width * encoding.channels * encoding.bits // 8])
+    if encoding.bits == 16:
+        pixels = pixels.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16)
+    pixels = pixels.reshape(-1, width, encoding.channels)
+    if encoding.code is not None:
+        pixels = cv2.cvtColor(pixels, encoding.code)
+    return pixels if encoding.bits == 8 else cv2.convertScaleAbs(pixels, alpha=255 / 65535)
 
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -196,11 +256,13 @@ TRANSPORTS = {
 class Camera:
     """Takes the messages of one camera."""
 
-    def __init__(self, name: str, settings: ObserverSettings) -> None:
-        """Know no picture yet."""
-        self._transport = TRANSPORTS[settings.transport_of(name)]
-        self.topic = f"{name}_camera/{self._transport.suffix}"
-        self.kind = self._transport.kind
+    def __init__(
+        self, name: str, settings: ObserverSettings, raw: Callable[[Any], Rgb] = to_rgb
+    ) -> None:
+        """Know no picture yet; ``raw`` decodes those that are not compressed."""
+        transport = TRANSPORTS[settings.transport_of(name)]
+        self._decode = raw if transport.decode is to_rgb else transport.decode
+        self.topic, self.kind = f"{name}_camera/{transport.suffix}", transport.kind
         self.source: Source[Rgb] = Source(self.topic, settings.bounds[f"{name}_camera"])
         self._frozen = FrozenWatch(
             settings.frozen_timeout_s, settings.frozen_motion_rad, joints_moving(name)
@@ -210,7 +272,7 @@ class Camera:
     def take(self, message: Any, stamp_s: float, now: Moment) -> bool:
         """Take an image made at ``stamp_s``; return whether it is usable."""
         try:
-            pixels = self._transport.decode(message)
+            pixels = self._decode(message)
             self._check_size(pixels)
         except ImageRefused as error:
             self.source.refuse(str(error))

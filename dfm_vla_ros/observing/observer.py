@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dfm_vla_ros.observing.cameras import IS_GRIPPER, Camera
+from dfm_vla_ros.observing.cameras import IS_GRIPPER, Camera, Rgb, to_rgb
 from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE, ArmJoiner, ArmNames, Joints
 from dfm_vla_ros.observing.sources import (
     COMMANDED,
@@ -40,10 +40,15 @@ class Observer:
         task: the newest TaskStatus.
     """
 
-    def __init__(self, time_base: TimeBase, settings: ObserverSettings | None = None) -> None:
-        """Know nothing yet; without ``settings`` keep the defaults."""
+    def __init__(
+        self,
+        time_base: TimeBase,
+        settings: ObserverSettings | None = None,
+        decode: Callable[[Any], Rgb] = to_rgb,
+    ) -> None:
+        """Know nothing yet; ``decode`` makes RGB of raw images."""
         self._time, self._settings = time_base, settings or ObserverSettings()
-        self._cameras = {camera: Camera(camera, self._settings) for camera in CAMERAS}
+        self._cameras = {camera: Camera(camera, self._settings, decode) for camera in CAMERAS}
         self._joints = {
             name: Joints(name, self._settings.bounds[name]) for name in (MEASURED, COMMANDED)
         }

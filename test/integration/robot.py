@@ -17,8 +17,7 @@ from small import INSTRUCTION
 
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import nanoseconds
-from dfm_vla_ros.nodes.inputs import fill
-from dfm_vla_ros.nodes.messages import doubles
+from dfm_vla_ros.nodes.messages import doubles, fill
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
 
 Result = ExecuteInstruction.Result

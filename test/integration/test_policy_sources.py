@@ -187,7 +187,7 @@ def is_of(chunk: Any, handle: Any) -> bool:
 
 
 def encode_wrongly(image: Image) -> None:
-    image.encoding = "yuv422"
+    image.encoding = "32FC1"
 
 
 def tear(image: Image) -> None:
@@ -231,7 +231,7 @@ def foresee(message: Image) -> None:
 
 
 FAULTS = [
-    ("third", encode_wrongly, "third_camera/image_raw: encoding is 'yuv422'"),
+    ("third", encode_wrongly, "third_camera/image_raw: encoding is '32FC1'"),
     ("left_wrist", tear, "left_wrist_camera/image_raw: 4700 bytes with step 120"),
     ("third", cut, "third_camera/image_raw: torn message of 100 bytes"),
     ("joint_states", cut, "joint_states: torn message of 100 bytes"),

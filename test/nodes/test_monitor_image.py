@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.nodes.inputs import camera_info
+from dfm_vla_ros.nodes.messages import camera_info
 from dfm_vla_ros.nodes.monitor_image import Camera, annotate, drawings
 from dfm_vla_ros.nodes.monitor_markers import Look, Plan
 from dfm_vla_ros.robot.kinematics import Kinematics, robot_description

@@ -65,7 +65,7 @@ def test_that_only_a_usable_image_of_the_third_view_calls_for_a_look() -> None:
     assert not fed.feed("left_wrist_camera/image_raw", image(10.0, 1))
     assert not fed.feed("joint_states", joints(10.0, 0.0))
     broken = image(10.05, 1)
-    broken.encoding = "yuv422"
+    broken.encoding = "32FC1"
     assert not fed.feed("third_camera/image_raw", broken)
 
 
