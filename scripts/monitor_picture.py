@@ -17,7 +17,7 @@ from dfm_vla_ros.bags.reading import Bag
 from dfm_vla_ros.bags.replay import Job, answers, read_images
 from dfm_vla_ros.bags.replay_records import read_recording, relative_topics
 from dfm_vla_ros.bags.replay_session import WANTED
-from dfm_vla_ros.nodes.inputs import camera_info
+from dfm_vla_ros.nodes.messages import camera_info
 from dfm_vla_ros.nodes.monitor_image import Camera, annotate, drawings, enlarged
 from dfm_vla_ros.nodes.monitor_markers import Look, Plan
 from dfm_vla_ros.resources import resource_path
