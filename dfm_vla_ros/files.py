@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,10 +23,11 @@ class BookError(DfmVlaError):
 def replacing(path: Path) -> Iterator[Path]:
     """Give a path to write to; the file takes the place of ``path`` when the block ends well.
 
-    The temporary file lies in the same folder and is on the disk before it is renamed, so that
+    Threads and processes may write to one path at a time: the last one to end counts. The
+    temporary file lies in the same folder and is on the disk before it is renamed, so that
     a kill or a power cut leaves the old file or the new one. If the block fails it is removed.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL}")
     try:
         yield partial
         sync(partial)

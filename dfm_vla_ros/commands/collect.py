@@ -215,8 +215,7 @@ def _add(job: Job, writer: DatasetWriter) -> str | None:
     Returns:
         What is wrong with the file, if a power cut damaged it; the next run records it again.
     """
-    from dfm_vla_ros.data.format import EpisodeError
-    from dfm_vla_ros.data.spool import load_episode
+    from dfm_vla_ros.data.format import EpisodeError, load_episode
 
     try:
         writer.add(load_episode(job.path), job.key)
@@ -229,7 +228,7 @@ def _add(job: Job, writer: DatasetWriter) -> str | None:
 
 def record(job: Job) -> tuple[str, str | None]:
     """Record one demonstration into the spool; return its key, and why it failed or None."""
-    from dfm_vla_ros.data.spool import save_episode
+    from dfm_vla_ros.data.format import save_episode
     from dfm_vla_ros.errors import OutOfReach
     from dfm_vla_ros.sim.demonstrate import demonstrate
     from dfm_vla_ros.sim.variation import demonstrator

@@ -28,7 +28,7 @@ from dfm_vla_ros.data.format import (
     Info,
     read_info,
 )
-from dfm_vla_ros.data.index import Row, Statistics, read_rows
+from dfm_vla_ros.data.index import EpisodeRow, Statistics, read_rows
 from dfm_vla_ros.data.recovery import exact_statistics, read_summary
 
 
@@ -47,7 +47,7 @@ class Dataset:
 
     folder: Path
     info: Info
-    rows: tuple[Row, ...]
+    rows: tuple[EpisodeRow, ...]
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -171,8 +171,7 @@ class Dataset:
         return [IMAGES + camera for camera in self.cameras if camera in wanted]
 
     def _columns(self, cameras: list[str]) -> list[str]:
-        features = self.info.content["features"]
-        names = [STATE, ACTION, *([COMMANDED] if COMMANDED in features else [])]
+        names = [STATE, ACTION, *([COMMANDED] if COMMANDED in self.info.features else [])]
         names += [POSES] if self.pose_names else []
         return names + cameras if self.info.storage == "image" else names
 
@@ -185,7 +184,7 @@ class Dataset:
         return numbers.get(COMMANDED, targets), targets
 
     def _images(
-        self, row: Row, cameras: list[str], table: pa.Table, path: Path
+        self, row: EpisodeRow, cameras: list[str], table: pa.Table, path: Path
     ) -> dict[str, NDArray[np.uint8]]:
         found = {}
         for name in cameras:
@@ -239,7 +238,7 @@ def _inside(folder: Path) -> list[Path]:
     return sorted(path.parent.parent for path in folder.glob(f"*/{INFO}"))
 
 
-def _files(row: Row) -> Iterator[Path]:
+def _files(row: EpisodeRow) -> Iterator[Path]:
     yield row.data.path(DATA)
     for name, place in row.videos.items():
         yield place.path(VIDEO, video_key=name)

@@ -1,20 +1,26 @@
-"""LeRobotDataset v3.0: names of files and columns, and what ``meta/info.json`` says.
+"""An episode, and LeRobotDataset v3.0: names of files and columns, what ``meta/info.json`` says.
 
-Source: https://github.com/huggingface/lerobot, ``lerobot/datasets``.
+Source: https://github.com/huggingface/lerobot, ``lerobot/datasets``. `save_episode` is no part of
+that format: it takes whole episodes from parallel recorders to the one writer of a data set.
 """
 
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field
 
 from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.files import replacing
 from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.schema import parse, read_json
 
 
 class EpisodeError(DfmVlaError):
@@ -74,6 +80,46 @@ class Episode:
     def __len__(self) -> int:
         """Return the number of frames."""
         return len(self.positions)
+
+
+SPOOL_FORMAT = 1
+TEXTS = ("task", "seed", "instruction", "success", "style", "period_s", "pose_names")
+NUMBERS = ("positions", "commanded", "targets", "poses")
+
+
+def save_episode(episode: Episode, path: Path) -> None:
+    """Write an episode, not compressed; ``path`` holds all of it or does not exist."""
+    texts = {name: getattr(episode, name) for name in TEXTS}
+    metadata = {"format": SPOOL_FORMAT, "cameras": list(episode.images), **texts}
+    numbers = {name: getattr(episode, name) for name in NUMBERS}
+    arrays = {name: values for name, values in numbers.items() if values is not None}
+    images = {f"image_{camera}": images for camera, images in episode.images.items()}
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, metadata=np.array(json.dumps(metadata)), **arrays, **images)
+
+
+def load_episode(path: Path) -> Episode:
+    """Read what `save_episode` wrote; nothing in the file is executed.
+
+    Raises:
+        EpisodeError: the file is missing, cut short or of another format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            metadata = json.loads(str(file["metadata"]))
+            if metadata["format"] != SPOOL_FORMAT:
+                raise ValueError(f"format {metadata['format']}, this version reads {SPOOL_FORMAT}")
+            return Episode(
+                images={camera: file[f"image_{camera}"] for camera in metadata["cameras"]},
+                **{name: file.get(name) for name in NUMBERS},
+                **{name: metadata[name] for name in TEXTS if name != "pose_names"},
+                pose_names=tuple(metadata["pose_names"]),
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise EpisodeError(
+            f"{path} is not a whole episode ({type(error).__name__}: {error}); delete it and "
+            "collect it again"
+        ) from error
 
 
 VERSION = "v3.0"
@@ -137,6 +183,39 @@ class DatasetSpec:
         return cls(cameras, episode.period_s, pose_names=episode.pose_names, **others)
 
 
+class Feature(BaseModel):
+    """A column or a camera, as ``meta/info.json`` has it."""
+
+    dtype: str
+    shape: tuple[int, ...] = Field(min_length=1)
+    names: list | dict[str, list] | None = None
+
+    @property
+    def is_camera(self) -> bool:
+        """Whether it holds images."""
+        return self.dtype in STORAGES
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of a vector's numbers; older data sets have them by group, or none."""
+        names = self.names
+        if isinstance(names, dict):
+            names = [name for group in names.values() for name in group]
+        return tuple(str(name) for name in names or range(self.shape[0]))
+
+
+class InfoFile(BaseModel):
+    """What must be in ``meta/info.json``; other programs write more."""
+
+    codebase_version: str
+    robot_type: str | None = None
+    fps: int = Field(gt=0)
+    total_episodes: int = Field(ge=0)
+    total_frames: int = Field(ge=0)
+    total_tasks: int = Field(ge=0)
+    features: dict[str, Feature]
+    identity: str = ""
+
+
 @dataclass(frozen=True)
 class Info:
     """``meta/info.json``: the record of what is committed.
@@ -147,7 +226,8 @@ class Info:
         episodes: how many are committed.
         frames: how many they have.
         tasks: distinct sentences.
-        identity: unique name of this data set.
+        identity: unique name of this data set; "" where another program wrote it.
+        features: columns and cameras by name.
         content: the file itself.
     """
 
@@ -157,6 +237,7 @@ class Info:
     frames: int
     tasks: int
     identity: str
+    features: dict[str, Feature]
     content: dict[str, Any] = field(repr=False)
 
 
@@ -232,53 +313,32 @@ def read_info(folder: Path) -> Info:
         DatasetError: it is missing, damaged or of another version.
     """
     path = folder / INFO
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not path.exists():
         raise DatasetError(
             f"{path} is missing: {folder} is no data set; make one with dfm-vla collect"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be read ({error}); restore it") from error
+        )
+    return parse_info(read_json(path, DatasetError), path)
+
+
+def parse_info(content: Any, path: Path) -> Info:
+    """Return the parts of ``content``, that of ``path``; raises DatasetError."""
     version = content.get("codebase_version") if isinstance(content, dict) else None
     if version != VERSION:
         raise DatasetError(
             f"{path} is of version {version}, this reads {VERSION}; convert it with lerobot"
         )
-    try:
-        return parse_info(content)
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
-        raise DatasetError(f"{path} lacks or misstates {error}; restore it") from error
-
-
-def parse_info(content: dict[str, Any]) -> Info:
-    """Return the parts of ``meta/info.json``."""
-    columns = content["features"]
-    cameras = {k: v for k, v in columns.items() if v["dtype"] in STORAGES}
+    file = parse(InfoFile, content, str(path), DatasetError)
+    cameras = {k: v for k, v in file.features.items() if v.is_camera}
+    storages = {v.dtype for v in cameras.values()} or {""}
+    if len(storages) > 1 or STATE not in file.features:
+        raise DatasetError(f"{path}: give one dtype for all cameras, and {STATE}")
+    poses = file.features.get(POSES)
     spec = DatasetSpec(
-        cameras={k.removeprefix(IMAGES): tuple(v["shape"][:2]) for k, v in cameras.items()},
-        period_s=1 / content["fps"],
-        joint_names=_names(columns[STATE]),
-        pose_names=_names(columns[POSES]) if POSES in columns else (),
-        robot_type=content.get("robot_type") or "",
+        cameras={k.removeprefix(IMAGES): v.shape[:2] for k, v in cameras.items()},
+        period_s=1 / file.fps,
+        joint_names=file.features[STATE].columns(),
+        pose_names=poses.columns() if poses else (),
+        robot_type=file.robot_type or "",
     )
-    storages = {v["dtype"] for v in cameras.values()} or {""}
-    if len(storages) > 1:
-        raise ValueError("one dtype for all cameras")
-    return Info(
-        spec,
-        storages.pop(),
-        content["total_episodes"],
-        content["total_frames"],
-        content["total_tasks"],
-        content.get("identity", ""),
-        content,
-    )
-
-
-def _names(feature: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of a vector's columns; older data sets have them by group, or none."""
-    names = feature.get("names")
-    if isinstance(names, dict):
-        names = [name for group in names.values() for name in group]
-    return tuple(str(name) for name in names or range(feature["shape"][0]))
+    counts = (file.total_episodes, file.total_frames, file.total_tasks)
+    return Info(spec, storages.pop(), *counts, file.identity, file.features, content)

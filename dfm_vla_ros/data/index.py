@@ -113,7 +113,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Row:
+class EpisodeRow:
     """One episode.
 
     Attributes:
@@ -148,7 +148,7 @@ class Row:
         return self.data.length
 
 
-def row_table(row: Row, fps: int) -> pa.Table:
+def row_table(row: EpisodeRow, fps: int) -> pa.Table:
     """Return the row as ``meta/episodes`` has it."""
     found: dict[str, Any] = {
         "episode_index": row.number,
@@ -185,7 +185,7 @@ def _type(name: str, value: Any) -> pa.DataType | None:
     return kind
 
 
-def read_rows(folder: Path, info: Info) -> list[Row]:
+def read_rows(folder: Path, info: Info) -> list[EpisodeRow]:
     """Return the rows of the committed episodes, by number; others are ignored.
 
     Raises:
@@ -209,19 +209,18 @@ def read_rows(folder: Path, info: Info) -> list[Row]:
     return rows
 
 
-def _rows(path: Path, info: Info) -> Sequence[Row]:
+def _rows(path: Path, info: Info) -> list[EpisodeRow]:
     """Return the rows of one file; columns that only this package writes may be absent."""
     names = [name for name in column_names(path) if not name.startswith("stats/")]
     table = read_table(path, names)
-    features = info.content["features"].items()
-    cameras = [name for name, feature in features if feature["dtype"] == "video"]
+    cameras = [name for name, feature in info.features.items() if feature.dtype == "video"]
     try:
         return [_row(values, cameras, info) for values in table.to_pylist()]
     except KeyError as error:
         raise DatasetError(f"{path} has no column {error}; restore it") from error
 
 
-def _row(values: dict[str, Any], cameras: Sequence[str], info: Info) -> Row:
+def _row(values: dict[str, Any], cameras: Sequence[str], info: Info) -> EpisodeRow:
     length, fps = values["length"], info.spec.fps
     number = values["episode_index"]
     videos = {}
@@ -229,7 +228,7 @@ def _row(values: dict[str, Any], cameras: Sequence[str], info: Info) -> Row:
         start = round(values[f"videos/{name}/from_timestamp"] * fps)
         videos[name] = Place(_file(values, f"videos/{name}"), start, length)
     sentence = values["tasks"][0]
-    return Row(
+    return EpisodeRow(
         number,
         values.get("key") or f"episode_{number:06d}",
         values.get("task_name") or sentence,

@@ -5,10 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,61 +25,13 @@ from dfm_vla_ros.data.format import (
 from dfm_vla_ros.data.index import (
     NAMES,
     ROWS_PER_FILE,
-    Row,
+    EpisodeRow,
     Statistics,
     episodes_file,
     merge,
     of_numbers,
 )
-
-PARTIAL = ".partial"
-
-
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` make a new file beside ``path``, then put it in its place, durably.
-
-    A reader sees the old file or the new one. What a killed process leaves has a name that
-    starts with a dot and ends in ``.partial``.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{PARTIAL}")
-    try:
-        write(partial)
-        sync(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    sync(path.parent)
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replace a text file whole."""
-    replace_file(path, lambda partial: _write_text(partial, text))
-
-
-def replace_json(path: Path, content: Any) -> None:
-    """Replace a JSON file whole."""
-    replace_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove_partials(folder: Path) -> None:
-    """Delete what killed writers left in ``folder`` and below."""
-    for path in folder.rglob(f".*{PARTIAL}"):
-        path.unlink(missing_ok=True)
-
+from dfm_vla_ros.files import write_json
 
 LOCK = ".lock"
 
@@ -210,24 +160,26 @@ def read_summary(folder: Path) -> tuple[dict[str, Statistics], int]:
         raise DatasetError(f"{path} is damaged ({error!r}); delete it") from error
 
 
-def write_summary(folder: Path, info: Info, rows: Sequence[Row]) -> None:
+def write_summary(folder: Path, info: Info, rows: Sequence[EpisodeRow]) -> None:
     """Write ``meta/stats.json``: exact for numbers, bounds for the quantiles of images."""
     found = exact_statistics(folder, info, rows)
     content = {n: {k: v.tolist() for k, v in part.items()} for n, part in found.items()}
-    replace_json(folder / STATS, content)
+    write_json(folder / STATS, content)
 
 
-def exact_statistics(folder: Path, info: Info, rows: Sequence[Row]) -> dict[str, Statistics]:
+def exact_statistics(
+    folder: Path, info: Info, rows: Sequence[EpisodeRow]
+) -> dict[str, Statistics]:
     """Return the statistics of all features over the committed episodes."""
     paths = sorted({folder / row.data.path(DATA) for row in rows})
     found = {}
-    for name, feature in info.content["features"].items():
-        if tables.is_camera(feature):
+    for name, feature in info.features.items():
+        if feature.is_camera:
             parts = read_statistics(folder, name)[: info.episodes]
             parts = [part for part in parts if set(NAMES) <= set(part)]  # of others: maybe not
             if parts:
                 found[name] = merge(parts)
-        elif len(feature["shape"]) == 1 and feature["dtype"] not in NOT_NUMBERS:
+        elif len(feature.shape) == 1 and feature.dtype not in NOT_NUMBERS:
             parts = [tables.numbers(tables.read_table(path, [name]), name, path) for path in paths]
             values = np.concatenate(parts)[: info.frames]
             found[name] = of_numbers(values if values.ndim > 1 else values[:, None])
@@ -262,7 +214,7 @@ def check_empty(folder: Path) -> None:
             )
 
 
-def recover(folder: Path, rows: Sequence[Row]) -> None:
+def recover(folder: Path, rows: Sequence[EpisodeRow]) -> None:
     """Remove files and rows that belong to no committed episode.
 
     Frames too many at a video's end do no harm; the next episode takes their place.
@@ -290,7 +242,7 @@ def committed(path: Path, length: int) -> pa.Table:
     return table.slice(0, length)
 
 
-def _files(folder: Path, row: Row) -> list[Path]:
+def _files(folder: Path, row: EpisodeRow) -> list[Path]:
     videos = [folder / p.path(VIDEO, video_key=name) for name, p in row.videos.items()]
     return [folder / row.data.path(DATA), folder / episodes_file(row.number), *videos]
 
@@ -299,4 +251,4 @@ def _trim(path: Path, lengths: Sequence[int]) -> None:
     """Keep the rows of the episodes (or of all rows) that are ``lengths`` long."""
     table = committed(path, sum(lengths))
     if tables.count_rows(path) > len(table):
-        replace_file(path, lambda partial: tables.write_frames(partial, table, lengths))
+        tables.write_table(path, table, lengths)

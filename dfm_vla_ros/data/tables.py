@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from dfm_vla_ros.data.format import (
     IMAGES,
     POSES,
     STATE,
-    STORAGES,
     DatasetError,
     Episode,
+    Feature,
 )
+from dfm_vla_ros.files import replacing
 
 PNG_LEVEL = 3
 _PNG = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -54,15 +56,15 @@ def columns(episode: Episode, number: int, first: int, task: int) -> dict[str, N
 
 
 def frame_table(
-    numbers: dict[str, NDArray], images: dict[str, NDArray[np.uint8]], features: dict[str, Any]
+    numbers: dict[str, NDArray], images: dict[str, NDArray[np.uint8]], features: dict[str, Feature]
 ) -> pa.Table:
     """Return the rows of an episode; ``images`` only of the cameras that are stored as PNG."""
     arrays = {}
     for name, feature in features.items():
-        if feature["dtype"] == "image":
+        if feature.dtype == "image":
             arrays[name] = _png_column(images[name.removeprefix(IMAGES)])
-        elif feature["dtype"] != "video":
-            arrays[name] = _number_column(numbers[name], feature["dtype"])
+        elif feature.dtype != "video":
+            arrays[name] = _number_column(numbers[name], feature.dtype)
     return pa.table(arrays).replace_schema_metadata(_hub_metadata(features))
 
 
@@ -79,25 +81,28 @@ def _png_column(images: NDArray[np.uint8]) -> pa.Array:
     return pa.array(rows, _PNG)
 
 
-def _hub_metadata(features: dict[str, Any]) -> dict[str, str]:
+def _hub_metadata(features: dict[str, Feature]) -> dict[str, str]:
     """Return the note by which Hugging Face's ``datasets`` knows the images."""
     types: dict[str, Any] = {}
     for name, feature in features.items():
-        value = {"dtype": feature["dtype"], "_type": "Value"}
-        if feature["dtype"] == "image":
+        value = {"dtype": feature.dtype, "_type": "Value"}
+        if feature.dtype == "image":
             types[name] = {"_type": "Image"}
-        elif feature["dtype"] != "video":
-            length = feature["shape"][0]
-            listed = {"feature": value, "length": length, "_type": "List"}
-            types[name] = value if feature["names"] is None else listed
+        elif feature.dtype != "video":
+            listed = {"feature": value, "length": feature.shape[0], "_type": "List"}
+            types[name] = value if feature.names is None else listed
     return {"huggingface": json.dumps({"info": {"features": types}})}
 
 
-def write_frames(path: Path, table: pa.Table, lengths: Sequence[int]) -> None:
-    """Write rows, a row group for each episode, so that one can be read alone."""
-    with pq.ParquetWriter(path, table.schema, compression="snappy") as writer:
+def write_table(path: Path, table: pa.Table, lengths: Sequence[int] = ()) -> None:
+    """Write a file whole, a row group for each of ``lengths``, so that one can be read alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        replacing(path) as partial,
+        pq.ParquetWriter(partial, table.schema, compression="snappy") as writer,
+    ):
         start = 0
-        for length in lengths:
+        for length in lengths or [len(table)]:
             writer.write_table(table.slice(start, length))
             start += length
 
@@ -108,26 +113,24 @@ def read_table(path: Path, names: list[str] | None = None, episode: int | None =
     Raises:
         DatasetError: it is missing, cut or otherwise damaged, or lacks a column.
     """
-    try:
+    with _whole(path):
         if episode is not None:
             filters = [("episode_index", "==", episode)]
             return pq.read_table(path, columns=names, filters=filters, use_threads=False)
         with pq.ParquetFile(path) as file:
             return file.read(names, use_threads=False)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{path} is missing; restore it or collect the data again") from error
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path} is no whole parquet file ({error}); restore it") from error
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the names of the columns of a parquet file.
-
-    Raises:
-        DatasetError: it is missing or damaged.
-    """
-    try:
+    """Return the names of the columns of a parquet file; raises DatasetError."""
+    with _whole(path):
         return pq.read_schema(path).names
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing; restore it or collect the data again") from error
     except (OSError, pa.ArrowException) as error:
@@ -189,8 +192,3 @@ def task_table(sentences: Sequence[str]) -> pa.Table:
         "pandas_version": "2.2.0",
     }
     return table.replace_schema_metadata({"pandas": json.dumps(note)})
-
-
-def is_camera(feature: dict[str, Any]) -> bool:
-    """Return whether a feature of ``meta/info.json`` is a camera."""
-    return feature["dtype"] in STORAGES

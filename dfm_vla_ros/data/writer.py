@@ -29,8 +29,8 @@ from dfm_vla_ros.data.format import (
 )
 from dfm_vla_ros.data.index import (
     ROWS_PER_FILE,
+    EpisodeRow,
     Place,
-    Row,
     Statistics,
     episodes_file,
     read_rows,
@@ -44,11 +44,9 @@ from dfm_vla_ros.data.recovery import (
     lock,
     read_summary,
     recover,
-    remove_partials,
-    replace_file,
-    replace_json,
     write_summary,
 )
+from dfm_vla_ros.files import remove_partials, write_bytes, write_json
 
 FILE_MB = 4
 """A file is rewritten to add an episode: larger files are fewer, but slower to add to."""
@@ -102,7 +100,7 @@ class DatasetWriter:
         if not (self.folder / INFO).exists():
             check_empty(self.folder)
             content = new_info(spec, storage, uuid.uuid4().hex, limits_mb)
-            replace_json(self.folder / INFO, content)
+            write_json(self.folder / INFO, content)
         self._info = read_info(self.folder)
         check_same(self._info, spec, storage, self.folder)
         self._rows = read_rows(self.folder, self._info)
@@ -180,38 +178,37 @@ class DatasetWriter:
             return self._sentences
         sentences = [*self._sentences, sentence]
         table = tables.task_table(sentences)
-        path = self.folder / TASKS
-        replace_file(path, lambda partial: tables.write_frames(partial, table, [len(table)]))
+        tables.write_table(self.folder / TASKS, table)
         return sentences
 
-    def _commit(self, row: Row, sentences: list[str]) -> None:
+    def _commit(self, row: EpisodeRow, sentences: list[str]) -> None:
         content = self._info.content | {
             "total_episodes": row.number + 1,
             "total_frames": row.first + row.length,
             "total_tasks": len(sentences),
             "splits": {"train": f"0:{row.number + 1}"},
         }
-        replace_json(self.folder / INFO, content)
-        self._info = parse_info(content)
+        write_json(self.folder / INFO, content)
+        self._info = parse_info(content, self.folder / INFO)
         self._rows.append(row)
         self._keys.add(row.key)
         self._sentences = sentences
 
-    def _write_episode(self, episode: Episode, key: str, task: int) -> Row:
+    def _write_episode(self, episode: Episode, key: str, task: int) -> EpisodeRow:
         number, first = self._info.episodes, self._info.frames
         numbers = tables.columns(episode, number, first, task)
         found: dict[str, Statistics] = {}
-        for name, feature in self._info.content["features"].items():
-            camera = tables.is_camera(feature)
-            values = episode.images[name.removeprefix(IMAGES)] if camera else numbers[name]
-            column = values if values.ndim > 1 else values[:, None]
-            found[name] = index.of_images(values) if camera else index.of_numbers(column)
+        for name, feature in self._info.features.items():
+            if feature.is_camera:
+                found[name] = index.of_images(episode.images[name.removeprefix(IMAGES)])
+            else:
+                found[name] = index.of_numbers(numbers[name].reshape(len(episode), -1))
         videos = {}
         if self._info.storage == "video":
             for camera, images in episode.images.items():
                 videos[IMAGES + camera] = self._write_video(IMAGES + camera, images)
-        table = tables.frame_table(numbers, episode.images, self._info.content["features"])
-        return Row(
+        table = tables.frame_table(numbers, episode.images, self._info.features)
+        return EpisodeRow(
             number,
             key,
             episode.task,
@@ -241,7 +238,7 @@ class DatasetWriter:
                 content = joined
         place = Place(file, start, len(images))
         path = self.folder / place.path(VIDEO, video_key=name)
-        replace_file(path, lambda partial: _write_bytes(partial, content))
+        write_bytes(path, content)
         return place
 
     def _write_data(self, table: pa.Table) -> Place:
@@ -260,10 +257,10 @@ class DatasetWriter:
         rows = table
         if lengths:
             rows = pa.concat_tables([committed(path, sum(lengths)), table])
-        replace_file(path, lambda p: tables.write_frames(p, rows, [*lengths, len(table)]))
+        tables.write_table(path, rows, [*lengths, len(table)])
         return place
 
-    def _write_row(self, row: Row) -> None:
+    def _write_row(self, row: EpisodeRow) -> None:
         """Add a row to the last file of ``meta/episodes``, or begin a new one."""
         path = self.folder / episodes_file(row.number)
         table = row_table(row, self._info.spec.fps)
@@ -271,7 +268,7 @@ class DatasetWriter:
             kept = committed(path, row.number % ROWS_PER_FILE)
             # An older file may lack a column.
             table = pa.concat_tables([kept, table], promote_options="default")
-        replace_file(path, lambda p: tables.write_frames(p, table, [len(table)]))
+        tables.write_table(path, table)
 
     def _write_statistics(self) -> None:
         """Renew ``meta/stats.json`` if there are other episodes than it counts."""
@@ -285,7 +282,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError as error:
         raise DatasetError(f"{path} is missing; restore it") from error
-
-
-def _write_bytes(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

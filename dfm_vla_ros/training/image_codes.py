@@ -1,8 +1,10 @@
-"""Image codes of all frames, from the disk where an earlier run has left them."""
+"""Image codes of all frames, each image encoded once by each tokenizer and kept on the disk."""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dfm_vla_ros.data.format import Episode
-from dfm_vla_ros.data.token_cache import TokenCache
+from dfm_vla_ros.files import write_bytes
 from dfm_vla_ros.model.vision import FsqTokenizer, square
 from dfm_vla_ros.training.augmentation import changed, version_name
 from dfm_vla_ros.training.config import AugmentationConfig, TrainConfig
@@ -33,11 +35,51 @@ def tokenizer_hash(tokenizer: FsqTokenizer) -> str:
     return digest.hexdigest()
 
 
-def open_cache(config: TrainConfig, tokenizer: FsqTokenizer) -> TokenCache:
+CHECKSUM = 4
+"""Bytes of the CRC-32 at the end of a kept file, after an array in the ``.npy`` format."""
+
+
+class CodeCache:
+    """Codes that one tokenizer made; other tokenizers and processes may use the same folder."""
+
+    def __init__(self, folder: Path, tokenizer_hash: str) -> None:
+        """Keep files below ``folder``, in one of the tokenizer's own, made when needed."""
+        self._folder, self._hash = Path(folder) / tokenizer_hash[:16], tokenizer_hash
+
+    def get(self, episode: str, name: str) -> NDArray | None:
+        """Return the kept array, mapped read-only, or None if it is absent or damaged.
+
+        Args:
+            episode: unique among all data sets.
+            name: what of the episode: camera, and how the images were changed.
+        """
+        path = self._path(episode, name)
+        try:
+            content = path.read_bytes()
+            if zlib.crc32(content[:-CHECKSUM]) != int.from_bytes(content[-CHECKSUM:], "little"):
+                return None
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def put(self, episode: str, name: str, codes: NDArray) -> None:
+        """Keep an array; who reads meanwhile gets the old one, the new one or none."""
+        file = io.BytesIO()
+        np.save(file, codes, allow_pickle=False)
+        content = file.getvalue()
+        checksum = zlib.crc32(content).to_bytes(CHECKSUM, "little")
+        write_bytes(self._path(episode, name), content + checksum)
+
+    def _path(self, episode: str, name: str) -> Path:
+        digest = hashlib.sha256(repr((self._hash, episode, name)).encode()).hexdigest()
+        return self._folder / digest[:2] / f"{digest[2:34]}.npy"
+
+
+def open_cache(config: TrainConfig, tokenizer: FsqTokenizer) -> CodeCache:
     """Return the cache that ``config`` names, by default in a folder beside the run's."""
     named = Path(config.token_cache) if config.token_cache else None
     beside = Path(config.out).absolute().parent / "image_tokens"
-    return TokenCache(named or beside, tokenizer_hash(tokenizer))
+    return CodeCache(named or beside, tokenizer_hash(tokenizer))
 
 
 class Encoder:
@@ -47,7 +89,7 @@ class Encoder:
         self,
         tokenizer: FsqTokenizer,
         cameras: Sequence[str],
-        cache: TokenCache,
+        cache: CodeCache,
         augmentation: AugmentationConfig,
         seed: int,
     ) -> None:

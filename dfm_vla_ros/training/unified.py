@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dfm_vla_ros.data.format import DatasetError
-from dfm_vla_ros.data.token_cache import TokenCache
 from dfm_vla_ros.model.folder import folder_hash
 from dfm_vla_ros.model.unified import UnifiedRefiner
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
@@ -23,7 +22,7 @@ from dfm_vla_ros.model.vision import fitted
 from dfm_vla_ros.tokens.layout import Layout
 from dfm_vla_ros.training.config import ConfigError, TrainConfig
 from dfm_vla_ros.training.frames import Frames, Source, make_frames, split
-from dfm_vla_ros.training.image_codes import open_cache
+from dfm_vla_ros.training.image_codes import CodeCache, open_cache
 from dfm_vla_ros.training.objectives import make_objective
 from dfm_vla_ros.training.preparing import load_sources
 from dfm_vla_ros.training.run_folder import RunFolder
@@ -116,7 +115,7 @@ def encode_all(
     return {camera: np.concatenate([p[camera] for p in parts]) for camera in parts[0]}
 
 
-def _encode(checkpoint: UnifiedCheckpoint, source: Source, cache: TokenCache) -> Codes:
+def _encode(checkpoint: UnifiedCheckpoint, source: Source, cache: CodeCache) -> Codes:
     sizes = checkpoint.image_sizes
     names = {camera: f"{camera} {size[0]}x{size[1]}" for camera, size in sizes.items()}
     found = {camera: cache.get(source.key, name) for camera, name in names.items()}

@@ -15,8 +15,7 @@ import pytest
 from dfm_vla_ros.cli import main
 from dfm_vla_ros.commands.collect import SPOOL, collect
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.data.format import DatasetError, Episode
-from dfm_vla_ros.data.spool import save_episode
+from dfm_vla_ros.data.format import DatasetError, Episode, save_episode
 from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.sim.demonstrate import demonstrate, demonstration_spec
 from dfm_vla_ros.sim.perturbations import Setting

@@ -49,9 +49,9 @@ def empty(path: Path) -> None:
     ("file", "fault", "message"),
     [
         ("meta/info.json", Path.unlink, "is no data set; make one with dfm-vla collect"),
-        ("meta/info.json", half, "cannot be read"),
+        ("meta/info.json", half, "is no JSON"),
         ("meta/info.json", changed(codebase_version="v2.1"), "version v2.1, this reads v3.0"),
-        ("meta/info.json", changed(fps=0), "lacks or misstates"),
+        ("meta/info.json", changed(fps=0), "fps is 0: give above 0"),
         ("meta/info.json", changed(total_episodes=3), "has 2 of the 3 episodes of"),
         ("meta/info.json", changed(total_frames=61), "has 60 frames, meta/info.json says 61"),
         (ROWS, Path.unlink, "has 0 of the 2 episodes"),

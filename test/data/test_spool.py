@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 from made_up import assert_equal, make_episode
 
-from dfm_vla_ros.data.format import EpisodeError
-from dfm_vla_ros.data.spool import load_episode, save_episode
+from dfm_vla_ros.data.format import EpisodeError, load_episode, save_episode
 
 WRITER = """
 import sys
 from pathlib import Path
 import numpy as np
-from dfm_vla_ros.data.format import Episode
-from dfm_vla_ros.data.spool import save_episode
+from dfm_vla_ros.data.format import Episode, save_episode
 noise = np.random.default_rng(0).integers(0, 255, (40, 96, 96, 3), dtype=np.uint8)
 zeros = np.zeros((40, 14))
 for seed in range(100_000):

@@ -13,9 +13,16 @@ from demonstrations import small_run, write
 from dfm_vla_ros.data.dataset import open_datasets
 from dfm_vla_ros.model.vision import FsqConfig, FsqTokenizer
 from dfm_vla_ros.robot.joints import CAMERAS
+from dfm_vla_ros.schema import ConfigError
 from dfm_vla_ros.training.config import AugmentationConfig
 from dfm_vla_ros.training.frames import Source, list_sources
-from dfm_vla_ros.training.image_codes import Encoder, open_cache, resized, tokenizer_hash
+from dfm_vla_ros.training.image_codes import (
+    CodeCache,
+    Encoder,
+    open_cache,
+    resized,
+    tokenizer_hash,
+)
 
 
 @pytest.fixture
@@ -85,10 +92,38 @@ def test_that_large_images_are_seen_as_the_policy_sees_them() -> None:
 
 
 def test_that_data_sets_of_different_kinds_are_refused_by_name(tmp_path: Path) -> None:
-    from dfm_vla_ros.schema import ConfigError
-
     folders = [write(tmp_path / name, 1, 6) for name in ("a", "b")]
     first, second = open_datasets(folders)
     slower = replace(second.info, spec=replace(second.info.spec, period_s=0.2))
     with pytest.raises(ConfigError, match=r"differ in period_s: .*a: 0\.1; .*b: 0\.2"):
         list_sources([first, replace(second, info=slower)], 0)
+
+
+def test_that_kept_codes_are_mapped_read_only_and_told_apart(tmp_path: Path) -> None:
+    expected = np.arange(20, dtype=np.int16).reshape(5, 4)
+    for tokenizer in ("abc", "abd"):
+        for name in ("third clean", "wrist clean"):
+            CodeCache(tmp_path, tokenizer).put("set/episode", name, expected)
+    found = CodeCache(tmp_path, "abc").get("set/episode", "third clean")
+    np.testing.assert_array_equal(found, expected)
+    assert isinstance(found, np.memmap)
+    assert not found.flags.writeable
+    assert CodeCache(tmp_path, "abc").get("set/other", "third clean") is None
+    assert len(list(tmp_path.rglob("*.npy"))) == 4
+
+
+@pytest.mark.parametrize("fault", ["cut", "flip", "empty", "missing", "foreign"])
+def test_that_damaged_codes_count_as_absent(tmp_path: Path, fault: str) -> None:
+    cache = CodeCache(tmp_path, "abc")
+    cache.put("set/episode", "third", np.arange(20))
+    (path,) = tmp_path.rglob("*.npy")
+    content = bytearray(path.read_bytes())
+    content[-8] ^= 1  # a code, not the header
+    faults = {"cut": content[:-9], "flip": content, "empty": b"", "foreign": b"no array at all"}
+    path.unlink()
+    if fault in faults:
+        path.write_bytes(faults[fault])
+    assert cache.get("set/episode", "third") is None
+    cache.put("set/episode", "third", np.arange(20))
+    np.testing.assert_array_equal(cache.get("set/episode", "third"), np.arange(20))
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == [path.name]
