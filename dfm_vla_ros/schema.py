@@ -225,7 +225,7 @@ def _problem(kind: Any, entry: ErrorDetails) -> str:
     if reason in _UNKNOWN:
         return f"unknown key {name}{_hint(_inside(kind, groups), str(last), groups)}"
     if reason == "missing":
-        text = _declared(_inside(kind, groups))[str(last)].description
+        text = getattr(_declared(_inside(kind, groups)).get(str(last)), "description", "")
         return f"{name} is missing{f': {text}' if text else ''}"
     if reason in ("dataclass_type", "model_type", "dict_type"):
         return _no_keys(name, value)

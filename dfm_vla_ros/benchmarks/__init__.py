@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,11 @@ Array = NDArray[np.float64]
 Image = NDArray[np.uint8]
 EpisodeId = tuple[str, str, int]
 """Suite, task, number (of the stored state or of the chain)."""
-ALWAYS, ON_DEMAND = "always", "on_demand"
+Rendering = Literal["always", "on_demand"]
 """When images are rendered: at every step, or when the policy looks."""
+
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,6 @@ class SimulatorJob:
         """Which episode it is."""
         return self.suite, self.task, self.number
 
-    def record(self) -> dict[str, Any]:
-        """Return all fields, as JSON holds them."""
-        return asdict(self)
-
     @property
     def tasks(self) -> list[str]:
         """What is to be done, one task after another."""
@@ -85,58 +84,45 @@ class SimulatorJob:
         raise NotImplementedError
 
 
-class Settings:
-    """Base of frozen dataclasses that are read from YAML and sent as JSON.
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How an episode went.
 
     Attributes:
-        PARTS: field -> dataclass of the mapping that stands there.
-        BOUNDS: field -> least whole number.
-        CHOICES: field -> allowed texts.
+        suite, task, number: which episode it is.
+        success: whether it succeeded; with ``error`` it means nothing.
+        steps: of the simulator, without those that settle it.
+        seconds: that it took [s].
+        error: what broke; empty if it ran to its end.
+        details: what else is kept, as JSON holds it.
     """
 
-    PARTS: ClassVar[Mapping[str, type]] = {}
-    BOUNDS: ClassVar[Mapping[str, int]] = {}
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    name: str
+    suite: str
+    task: str
+    number: int
+    success: bool = False
+    steps: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        """Check every bounded setting."""
-        for name, least in self.BOUNDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < least:
-                raise BenchmarkError(
-                    f"{self.name}: {name} is {value!r}, give a whole number >= {least}"
-                )
-        for name, allowed in self.CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise BenchmarkError(f"{self.name}: {name} is {value!r}, give {_or(allowed)}")
+    @property
+    def episode(self) -> EpisodeId:
+        """Which episode it is."""
+        return self.suite, self.task, self.number
 
-    @classmethod
-    def read(cls, content: Mapping[str, Any], name: str = "") -> Self:
-        """Return the settings that a mapping describes.
 
-        Raises:
-            BenchmarkError: a setting is missing, unknown, of another type or out of bounds.
-        """
-        given = {"name": name, **content}
-        known = [one.name for one in fields(cls)]
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            raise BenchmarkError(f"{name}: there is no setting {unknown[0]!r}; give {known}")
-        try:
-            for part, kind in cls.PARTS.items():
-                if given.get(part) is not None:
-                    given[part] = kind(**given[part])
-            return cls(**given)
-        except (TypeError, ValueError) as error:
-            raise BenchmarkError(
-                f"{name}: a setting is missing or of another type: {error}"
-            ) from error
+def rebuilt(kind: type[Kind], content: Mapping[str, Any], **parts: type) -> Kind:
+    """Return the dataclass whose fields are ``content``; ``parts``: fields that are dataclasses.
 
-    def record(self) -> dict[str, Any]:
-        """Return all settings, for a result and for ``read``."""
-        return asdict(self)
+    Raises:
+        BenchmarkError: a field is missing or unknown.
+    """
+    try:
+        made = {name: part(**content[name]) for name, part in parts.items() if content[name]}
+        return kind(**content | made)
+    except (TypeError, KeyError) as error:
+        raise BenchmarkError(f"{kind.__name__} is of another release: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -185,14 +171,16 @@ class GripperRule:
         return ends if self.PLUS_OPENS else ends[::-1]
 
 
-class BenchmarkProtocol(Settings):
-    """Base of an adapter's settings of an evaluation.
+class BenchmarkProtocol:
+    """Base of an adapter's settings of an evaluation, a frozen dataclass.
 
     Attributes:
         BENCHMARK: its name.
         PRESETS: file of the presets, inside the package.
         ACTIONS: names of the 7 numbers of an action.
         RATE_HZ: of the control steps.
+        LEAST: setting -> least number.
+        GRIPPER: class of ``gripper``.
         name: of the preset.
         source: where the numbers come from.
         replan: steps of a chunk that are executed before the next; 0: all of them.
@@ -205,10 +193,20 @@ class BenchmarkProtocol(Settings):
     PRESETS: ClassVar[str]
     ACTIONS: ClassVar[tuple[str, ...]]
     RATE_HZ: ClassVar[float]
+    LEAST: ClassVar[Mapping[str, int]]
+    GRIPPER: ClassVar[type[GripperRule]] = GripperRule
+    name: str
     replan: int
     gripper: GripperRule
-    rendering: str
+    rendering: Rendering
     policy_seed: int
+
+    def __post_init__(self) -> None:
+        """Check the bounds."""
+        for name, least in self.LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise BenchmarkError(f"{self.name}: {name} is {value}, give at least {least}")
 
     @property
     def settling(self) -> list[Array]:
@@ -222,7 +220,7 @@ class BenchmarkProtocol(Settings):
     @property
     def renders_always(self) -> bool:
         """Whether images are rendered at every step."""
-        return self.rendering == ALWAYS
+        return self.rendering == "always"
 
     def commands(self, actions: Array) -> Array:
         """Return the simulator's actions (T, 7) for a policy's (T, 7).
@@ -236,10 +234,6 @@ class BenchmarkProtocol(Settings):
                 f"{', '.join(self.ACTIONS)}; use a checkpoint trained on {self.BENCHMARK}"
             )
         return np.concatenate([actions[:, :6], self.gripper.command(actions[:, 6:])], axis=1)
-
-
-def _or(names: tuple[str, ...]) -> str:
-    return " or ".join(names)
 
 
 class ArrayUnpickler(pickle.Unpickler):

@@ -4,35 +4,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
-import yaml
 
-from dfm_vla_ros.benchmarks import BenchmarkProtocol, EpisodeId, Settings
+from dfm_vla_ros.benchmarks import BenchmarkProtocol, EpisodeId, EpisodeResult
 from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool, policy_about
-from dfm_vla_ros.benchmarks.results import Book, EpisodeResult, Progress
+from dfm_vla_ros.benchmarks.results import EpisodeBook, Progress
 from dfm_vla_ros.benchmarks.worker import FRAMES
 from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.report.pictures import FilmEncoder
 from dfm_vla_ros.resources import resource_path
+from dfm_vla_ros.schema import parse, read_yaml
 
-Kind = TypeVar("Kind", bound=Settings)
+Kind = TypeVar("Kind", bound=Any)
 
 
 def presets(kind: type[Kind]) -> dict[str, Kind]:
-    """Return name -> settings of all presets in the file that ``kind`` names.
+    """Return name -> settings of all presets in the file that ``kind.PRESETS`` names.
 
     Raises:
         BenchmarkError: the file is damaged.
     """
     path = resource_path(kind.PRESETS)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
-        raise BenchmarkError(f"{path} is damaged: it maps no names to settings; restore it")
-    return {name: kind.read(settings, name) for name, settings in content.items()}
+    content = parse(dict[str, dict[str, Any]], read_yaml(path), str(path), BenchmarkError)
+    return {
+        name: parse(kind, {"name": name, **settings}, name, BenchmarkError)
+        for name, settings in content.items()
+    }
 
 
 def find_preset(kind: type[Kind], name: str, **changes: Any) -> Kind:
@@ -46,12 +47,13 @@ def find_preset(kind: type[Kind], name: str, **changes: Any) -> Kind:
     found = presets(kind)
     if name not in found:
         raise BenchmarkError(f"there is no preset {name!r}; there are {', '.join(found)}")
-    given = {key: value for key, value in changes.items() if value is not None}
-    changed = {key: value for key, value in given.items() if value != getattr(found[name], key)}
+    settings = asdict(found[name])
+    changed = {key: value for key, value in changes.items() if value not in (None, settings[key])}
     if not changed:
         return found[name]
     words = ", ".join(f"{key} {value}" for key, value in changed.items())
-    return replace(found[name], name=f"{name} ({words})", **changed)
+    new = settings | changed | {"name": f"{name} ({words})"}
+    return parse(kind, new, name, BenchmarkError)
 
 
 def read_cameras(pairs: Sequence[str], cameras: Sequence[str]) -> dict[str, str]:
@@ -106,7 +108,7 @@ class BenchmarkPlan(ABC):
         """Return what all episodes of a book have in common; it refuses others."""
         return {
             "checkpoint": checkpoint,
-            "protocol": self.protocol.record(),
+            "protocol": asdict(self.protocol),
             "cameras": dict(self.cameras),
             "simulator": dict(simulator),
         }
@@ -129,7 +131,7 @@ def evaluate(
     again: bool = False,
     limit_s: float | None = None,
     say: Callable[[str], None] = print,
-) -> Book:
+) -> EpisodeBook:
     """Run what is missing of ``plan``, write the result and return all episodes.
 
     Args:
@@ -142,19 +144,19 @@ def evaluate(
         say: takes a line at a time.
 
     Raises:
-        ResultsError: the folder holds episodes of other settings.
+        BookError: the folder holds episodes of other settings.
         SimulatorLost, RemoteError: simulator or policy do not start.
     """
     policy = policy_about(addresses)
     plan = plan.settled(policy.execute_steps)
     with SimulatorPool(program, addresses, plan.folder / "logs") as pool:
-        book = Book(plan.folder, plan.common(policy.checkpoint_hash, pool.about))
+        book = EpisodeBook(plan.folder, plan.common(policy.checkpoint_hash, pool.about))
         episodes = plan.episodes()
         missing = book.missing(episodes, again)
         progress = Progress(len(episodes), len(episodes) - len(missing))
         groups = plan.groups(missing, len(addresses))
         for job, episode in pool.run(groups, limit_s or plan.limit_s()):
-            book.add(episode)
+            book.keep(episode)
             if job.keep:
                 make_film(plan, job, episode)
             say(progress.add(episode))
@@ -166,12 +168,10 @@ def evaluate(
 
 def make_film(plan: BenchmarkPlan, job: Any, episode: EpisodeResult) -> None:
     """Turn the frames (F, C, H, W, 3) that an episode left into a film, and delete them."""
-    frames = Path(job.keep) / FRAMES
+    frames, protocol = Path(job.keep) / FRAMES, plan.protocol
     if not frames.exists():
         return
-    protocol = plan.protocol
-    rate_hz = protocol.RATE_HZ if protocol.renders_always else protocol.RATE_HZ / protocol.replan
-    encoder = FilmEncoder(rate_hz)
+    encoder = FilmEncoder(protocol.RATE_HZ / (1 if protocol.renders_always else protocol.replan))
     for frame in np.load(frames):
         encoder.add({str(number): image for number, image in enumerate(frame)})
     film = encoder.finish()

@@ -10,14 +10,13 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any, Self
 
 from dfm_vla_ros import children
-from dfm_vla_ros.benchmarks import SimulatorJob
-from dfm_vla_ros.benchmarks.results import EpisodeResult
+from dfm_vla_ros.benchmarks import EpisodeResult, SimulatorJob
 from dfm_vla_ros.errors import BenchmarkError, SimulatorLost
 from dfm_vla_ros.remote.client import PolicyClient
 from dfm_vla_ros.remote.protocol import About
@@ -80,7 +79,7 @@ class SimulatorProcess:
             SimulatorLost: the process died, or took longer than ``limit_s`` and was ended.
         """
         try:
-            print(json.dumps(job.record()), file=self._process.stdin, flush=True)
+            print(json.dumps(asdict(job)), file=self._process.stdin, flush=True)
         except BrokenPipeError as error:
             raise self._lost(limit_s) from error
         return json.loads(self._answer(limit_s))

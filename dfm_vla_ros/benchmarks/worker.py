@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TextIO
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import Array, BenchmarkProtocol, Image, SimulatorJob, View
+from dfm_vla_ros.benchmarks import Array, BenchmarkProtocol, Image, SimulatorJob, View, rebuilt
 from dfm_vla_ros.errors import BenchmarkError, DfmVlaError
 from dfm_vla_ros.policy.session import SteppedSession
 from dfm_vla_ros.remote.client import PolicyClient
@@ -189,7 +189,7 @@ class Worker:
 
     def _run(self, job: SimulatorJob) -> dict[str, Any]:
         began = time.perf_counter()
-        protocol = self._protocol.read(job.protocol)
+        protocol = rebuilt(self._protocol, job.protocol, gripper=self._protocol.GRIPPER)
         simulator = self._prepared(job, protocol)
         simulator.reset(job)
         reset_s = time.perf_counter() - began

@@ -71,24 +71,22 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
 
 def run_sequences(options: argparse.Namespace) -> int:
     """Print the chains, and last their checksum; 1 if it is not the official one."""
-    import json
+    from dfm_vla_ros.benchmarks.calvin import tasks
+    from dfm_vla_ros.files import write_json
 
-    from dfm_vla_ros.benchmarks.calvin import sequences
-
-    chains = sequences.official_chains()
-    found = sequences.checksum(chains)
+    chains = tasks.official_chains()
+    found = tasks.checksum(chains)
     if options.json:
-        rows = [[chain.state, list(chain.tasks)] for chain in chains]
-        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        write_json(options.json, tasks.rows_of(chains))
     if not options.checksum:
         for number, chain in enumerate(chains):
             print(f"{number:4} {' -> '.join(chain.tasks)}")
     if options.compare:
-        others = sequences.read_chains(options.compare)
-        rows = sequences.differing_rows(chains, others)
-        print(f"{options.compare}: {sequences.checksum(others)}, {len(rows)} rows differ: {rows}")
+        others = tasks.read_chains(options.compare)
+        rows = tasks.differing_rows(chains, others)
+        print(f"{options.compare}: {tasks.checksum(others)}, {len(rows)} rows differ: {rows}")
     print(found)
-    return 0 if found == sequences.OFFICIAL else 1
+    return 0 if found == tasks.OFFICIAL else 1
 
 
 def run_eval(options: argparse.Namespace) -> int:
@@ -104,7 +102,7 @@ def run_eval(options: argparse.Namespace) -> int:
         book = evaluate(plan, program, addresses, about, options.again, say=_say)
     print(table(plan.figures(book.episodes)["calvin"]))
     print(f"{plan.protocol.name}, list {book.common['list']}")
-    return int(book.errors > 0)
+    return int(bool(book.errors))
 
 
 def _say(line: str) -> None:
@@ -113,8 +111,8 @@ def _say(line: str) -> None:
 
 def _plan(options: argparse.Namespace) -> CalvinPlan:
     from dfm_vla_ros.benchmarks.calvin import CAMERAS, CalvinProtocol
-    from dfm_vla_ros.benchmarks.calvin.evaluation import CalvinPlan, rows_of
-    from dfm_vla_ros.benchmarks.calvin.sequences import official_chains, read_chains
+    from dfm_vla_ros.benchmarks.calvin.evaluation import CalvinPlan, parse_rows
+    from dfm_vla_ros.benchmarks.calvin.tasks import official_chains, read_chains
     from dfm_vla_ros.benchmarks.evaluation import find_preset, read_cameras
 
     names = ("steps", "replan", "actions", "scene", "renderer", "rendering", "policy_seed")
@@ -128,7 +126,7 @@ def _plan(options: argparse.Namespace) -> CalvinPlan:
         cameras=cameras,
         films=options.films,
         chains=chains,
-        numbers=rows_of(options.chains, len(chains)),
+        numbers=parse_rows(options.chains, len(chains)),
     )
 
 

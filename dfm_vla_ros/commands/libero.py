@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,7 +146,7 @@ def run_presets(options: argparse.Namespace) -> int:
 
     for name, protocol in presets(LiberoProtocol).items():
         print(f"{name}:")
-        for key, value in protocol.record().items():
+        for key, value in asdict(protocol).items():
             print(f"  {key}: {value}")
     print("variations:", ", ".join(presets(Variation)))
     return 0
@@ -157,6 +158,7 @@ def run_eval(options: argparse.Namespace) -> int:
     from dfm_vla_ros.benchmarks.libero.evaluation import program
     from dfm_vla_ros.benchmarks.libero.suites import find_installation, require_assets
     from dfm_vla_ros.benchmarks.processes import served_policies
+    from dfm_vla_ros.benchmarks.results import markdown, success_rows
 
     installation = find_installation()
     assets = require_assets(installation)
@@ -170,9 +172,8 @@ def run_eval(options: argparse.Namespace) -> int:
         book = evaluate(
             plan, program(installation), addresses, about, options.again, options.limit, _say
         )
-    for line in book.markdown():
-        print(line)
-    return int(book.errors > 0)
+    print("\n".join(markdown(success_rows(book.episodes))))
+    return int(bool(book.errors))
 
 
 def _plan(options: argparse.Namespace, installation: Any) -> LiberoPlan:

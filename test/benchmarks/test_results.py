@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from dfm_vla_ros.benchmarks import EpisodeResult
 from dfm_vla_ros.benchmarks.results import (
     EPISODES,
-    Book,
-    EpisodeResult,
+    EpisodeBook,
     Progress,
-    ResultsError,
     average,
     hours,
-    rows,
+    markdown,
+    success_rows,
 )
 from dfm_vla_ros.evaluation.statistics import wilson
+from dfm_vla_ros.files import BookError
 
 COMMON = {"checkpoint": "c0ffee", "preset": "openpi", "seed": 7}
 WON = EpisodeResult("goal", "push", 0, True, 80, 2.0, details={"states": [1.5]})
@@ -27,90 +28,72 @@ BROKE = EpisodeResult("goal", "open", 0, False, 12, 1.0, error="the simulator ha
 
 
 def test_that_a_book_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
-    book = Book(tmp_path, COMMON)
+    book = EpisodeBook(tmp_path, COMMON)
     for episode in (WON, LOST, BROKE):
-        book.add(episode)
+        book.keep(episode)
     with (tmp_path / EPISODES).open("a") as file:
         file.write('{"suite": "goal", "ta')  # killed while it wrote
-    again = Book(tmp_path, COMMON)
+    again = EpisodeBook(tmp_path, COMMON)
     assert again.episodes == [WON, LOST, BROKE]
-    jobs = [("goal", "push", 0), ("goal", "push", 2), BROKE.episode]
-    assert again.missing(jobs) == [("goal", "push", 2)]
-    assert again.missing(jobs, again=True) == [("goal", "push", 2), BROKE.episode]
-    again.add(replace(BROKE, error="", success=True))
-    assert Book(tmp_path, COMMON).missing(jobs, again=True) == [("goal", "push", 2)]
+    wanted = [("goal", "push", 0), ("goal", "push", 2), BROKE.episode]
+    assert again.missing(wanted) == [("goal", "push", 2)]
+    assert again.missing(wanted, again=True) == [("goal", "push", 2), BROKE.episode]
+    again.keep(replace(BROKE, error="", success=True))
+    assert EpisodeBook(tmp_path, COMMON).missing(wanted, again=True) == [("goal", "push", 2)]
 
 
-def test_that_a_book_is_never_there_in_part_while_it_is_opened(tmp_path: Path) -> None:
-    Book(tmp_path, COMMON).add(WON)
-    with (tmp_path / EPISODES).open("a") as file:
-        file.write('{"suite": "goal", "ta')
-    before = (tmp_path / EPISODES).read_text()
-    (tmp_path / "the old file").hardlink_to(tmp_path / EPISODES)
-    Book(tmp_path, COMMON)
-    # It was replaced, not emptied and written again: a kill in between would have lost all.
-    assert (tmp_path / "the old file").read_text() == before
-    assert (tmp_path / EPISODES).read_text() == before.rpartition("\n")[0] + "\n"
-
-
-def test_that_a_book_of_other_settings_is_refused_by_name(tmp_path: Path) -> None:
-    Book(tmp_path, COMMON).add(WON)
-    with pytest.raises(ResultsError, match="holds episodes with preset 'openpi', not 'univla'"):
-        Book(tmp_path, {**COMMON, "preset": "univla"})
-    with pytest.raises(ResultsError, match="with seed 7, not None"):
-        Book(tmp_path, {key: COMMON[key] for key in ("checkpoint", "preset")})
-    assert Book(tmp_path, COMMON).episodes == [WON]
-
-
-def test_that_settings_are_compared_as_the_file_holds_them(tmp_path: Path) -> None:
-    Book(tmp_path, {"flips": (True, False), "seconds": 1}).add(replace(WON, seconds=2))
-    (found,) = Book(tmp_path, {"flips": (True, False), "seconds": 1}).episodes
-    assert found == WON
-
-
-def test_that_a_damaged_line_is_named(tmp_path: Path) -> None:
-    Book(tmp_path, COMMON).add(WON)
+def test_that_other_settings_and_damaged_lines_are_refused_by_name(tmp_path: Path) -> None:
+    EpisodeBook(tmp_path, COMMON).keep(WON)
+    with pytest.raises(BookError, match="preset 'openpi', not 'univla'"):
+        EpisodeBook(tmp_path, {**COMMON, "preset": "univla"})
     with (tmp_path / EPISODES).open("a") as file:
         file.write('{"suite": "goal"}\n')
-    with pytest.raises(ResultsError, match=r"episodes\.jsonl, line 3 is no episode: missing"):
-        Book(tmp_path, COMMON)
-    (tmp_path / EPISODES).write_text("nothing\n")
-    with pytest.raises(ResultsError, match=r"episodes\.jsonl, line 1"):
-        Book(tmp_path, COMMON)
+    with pytest.raises(BookError, match=r"episodes\.jsonl, line 3 is no episode: .*missing"):
+        EpisodeBook(tmp_path, COMMON)
 
 
 def test_that_errors_are_neither_successes_nor_failures() -> None:
-    opened, pushed, suite = rows([WON, LOST, BROKE])
-    assert (opened.task, opened.successes, opened.failures, opened.errors) == ("open", 0, 0, 1)
-    assert opened.rate is None
-    assert (pushed.task, pushed.successes, pushed.failures, pushed.errors) == ("push", 1, 1, 0)
-    assert (suite.task, suite.successes, suite.failures, suite.errors) == ("", 1, 1, 1)
-    assert suite.interval == wilson(1, 2)
-    assert suite.rate == 0.5
-    assert suite.seconds == pytest.approx(7 / 3)
+    opened, pushed, suite = success_rows([WON, LOST, BROKE])
+    assert (opened["task"], opened["successes"], opened["failures"], opened["errors"]) == (
+        "open",
+        0,
+        0,
+        1,
+    )
+    assert opened["rate"] is None
+    assert (pushed["task"], pushed["successes"], pushed["failures"], pushed["errors"]) == (
+        "push",
+        1,
+        1,
+        0,
+    )
+    assert (suite["task"], suite["successes"], suite["failures"], suite["errors"]) == ("", 1, 1, 1)
+    assert suite["interval"] == wilson(1, 2)
+    assert suite["rate"] == 0.5
+    assert suite["seconds"] == pytest.approx(7 / 3)
 
 
 def test_that_an_error_counts_as_one_even_if_it_says_success() -> None:
-    (row, _) = rows([replace(WON, error="broke while it closed")])
-    assert (row.successes, row.failures, row.errors) == (0, 0, 1)
+    (row, _) = success_rows([replace(WON, error="broke while it closed")])
+    assert (row["successes"], row["failures"], row["errors"]) == (0, 0, 1)
 
 
 def test_that_the_average_is_of_suites_and_not_of_episodes() -> None:
     spatial = [replace(WON, suite="spatial", number=number) for number in range(8)]
-    assert average(rows([WON, LOST, *spatial])) == 0.75
-    assert average(rows([WON, replace(BROKE, suite="spatial")])) is None
+    assert average(success_rows([WON, LOST, *spatial])) == 0.75
+    assert average(success_rows([WON, replace(BROKE, suite="spatial")])) is None
     assert average([]) is None
 
 
 def test_that_the_table_and_the_result_say_it_all(tmp_path: Path) -> None:
-    book = Book(tmp_path, COMMON)
+    book = EpisodeBook(tmp_path, COMMON)
     for episode in (WON, LOST, BROKE):
-        book.add(episode)
-    lines = book.markdown()
+        book.keep(episode)
+    lines = markdown(success_rows(book.episodes))
     assert lines[2] == "| goal | open | 0/0 | 0.0% to 100.0% | 1 |"
     assert lines[4] == "| goal | all | 1/2 = 50.0% | 9.5% to 90.5% | 1 |"
     content = json.loads(book.write({"gl": "egl"}).read_text())
-    assert book.errors == 1
+    assert book.errors == [BROKE]
     assert (content["common"], content["gl"], content["average"]) == (COMMON, "egl", 0.5)
     assert [row["rate"] for row in content["rows"]] == [None, 0.5, 0.5]
     assert [error["error"] for error in content["errors"]] == ["the simulator has gone"]

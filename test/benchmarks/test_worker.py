@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from served import ABOUT, serving
 
-from dfm_vla_ros.benchmarks import ALWAYS, ON_DEMAND, Array, View
+from dfm_vla_ros.benchmarks import Array, View
 from dfm_vla_ros.benchmarks.calvin import CalvinJob, CalvinProtocol
 from dfm_vla_ros.benchmarks.evaluation import find_preset
 from dfm_vla_ros.benchmarks.libero import LiberoJob, LiberoProtocol
@@ -108,7 +108,7 @@ def test_that_the_first_failure_ends_a_chain_after_exactly_its_steps() -> None:
 @pytest.mark.parametrize("settle", [0, 10])
 def test_that_rendering_on_demand_looks_only_before_a_call_and_acts_the_same(settle: int) -> None:
     ran = {}
-    for rendering in (ALWAYS, ON_DEMAND):
+    for rendering in ("always", "on_demand"):
         simulator = Counter(40)
         act = Asked(simulator)
         protocol = find_preset(
@@ -119,10 +119,10 @@ def test_that_rendering_on_demand_looks_only_before_a_call_and_acts_the_same(set
         run.run(["push"], 520)
         ran[rendering] = (act.steps, run.state_hash, np.array(run.actions).tolist())
         looked = sum(simulator.looks)
-        assert looked == 40 if rendering == ALWAYS else looked <= len(act.steps)
-        filmed = 40 - settle if rendering == ALWAYS else len(act.steps)
+        assert looked == 40 if rendering == "always" else looked <= len(act.steps)
+        filmed = 40 - settle if rendering == "always" else len(act.steps)
         assert np.shape(run.frames) == (filmed, 2, 2, 2, 3) and len(run.states) == 41
-    assert ran[ALWAYS] == ran[ON_DEMAND]
+    assert ran["always"] == ran["on_demand"]
 
 
 def test_that_recorded_actions_are_played_and_then_the_gripper_is_kept() -> None:
@@ -138,8 +138,8 @@ def _reply(request: ActRequest) -> ActReply:
 
 
 REQUESTS: list[ActRequest] = []
-LIBERO_JOB = LiberoJob("libero_goal", "push", 3, OPENPI.record(), index=1, instruction="do 1")
-CALVIN_JOB = CalvinJob("CALVIN", "chain", 7, OFFICIAL.record(), chain=["open", "press"])
+LIBERO_JOB = LiberoJob("libero_goal", "push", 3, asdict(OPENPI), index=1, instruction="do 1")
+CALVIN_JOB = CalvinJob("CALVIN", "chain", 7, asdict(OFFICIAL), chain=["open", "press"])
 
 
 @contextmanager
@@ -183,11 +183,11 @@ def test_that_a_chain_says_how_many_tasks_were_done_in_a_row(tmp_path: Path) -> 
 def test_that_errors_of_policy_and_settings_are_answers(tmp_path: Path) -> None:
     worker = Worker(LiberoProtocol, lambda job, protocol: Counter())
     gone = replace(LIBERO_JOB, policy=str(tmp_path / "none"), protocol={"name": "odd"})
-    assert "a setting is missing" in worker.run(gone)["error"]
+    assert "is of another release" in worker.run(gone)["error"]
     with _served(tmp_path, "third") as address:
         unknown = worker.run(replace(LIBERO_JOB, policy=address))
         assert "--camera third=agentview" in unknown["error"]
-        long = find_preset(LiberoProtocol, "openpi", replan=9).record()
+        long = asdict(find_preset(LiberoProtocol, "openpi", replan=9))
         job = replace(LIBERO_JOB, policy=address, protocol=long, cameras={"third": "agentview"})
         assert "--replan" in worker.run(job)["error"]
 

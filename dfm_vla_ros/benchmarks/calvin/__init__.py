@@ -8,23 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from dfm_vla_ros.benchmarks import (
-    ALWAYS,
-    ON_DEMAND,
     Array,
     BenchmarkProtocol,
     GripperRule,
+    Rendering,
     SimulatorJob,
     View,
 )
 from dfm_vla_ros.errors import BenchmarkError
 
-RELATIVE, ABSOLUTE = "relative", "absolute"
-EGL, TINY = "egl", "tiny"
 ACTION_NAMES = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 CAMERAS = ("static", "gripper")
 """The views, by CALVIN's names."""
@@ -81,30 +78,25 @@ class CalvinProtocol(BenchmarkProtocol):
     PRESETS: ClassVar[str] = "config/benchmarks/calvin/presets.yaml"
     ACTIONS: ClassVar[tuple[str, ...]] = ACTION_NAMES
     RATE_HZ: ClassVar[float] = 30.0
-    PARTS: ClassVar[Mapping[str, type]] = {"gripper": CalvinGripper}
-    BOUNDS: ClassVar[Mapping[str, int]] = {
+    GRIPPER: ClassVar[type[GripperRule]] = CalvinGripper
+    LEAST: ClassVar[Mapping[str, int]] = {
         "steps": 1,
         "replan": 0,
         "static_px": 8,
         "gripper_px": 8,
         "policy_seed": 0,
     }
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "actions": (RELATIVE, ABSOLUTE),
-        "renderer": (EGL, TINY),
-        "rendering": (ALWAYS, ON_DEMAND),
-    }
     name: str = "official"
     source: str = "github.com/mees/calvin, evaluation/evaluate_policy.py"
     steps: int = 360
     replan: int = 0
-    actions: str = RELATIVE
+    actions: Literal["relative", "absolute"] = "relative"
     gripper: CalvinGripper = field(default_factory=CalvinGripper)
     scene: str = "calvin_scene_D"
     static_px: int = 200
     gripper_px: int = 84
-    renderer: str = EGL
-    rendering: str = ALWAYS
+    renderer: Literal["egl", "tiny"] = "egl"
+    rendering: Rendering = "always"
     policy_seed: int = 0
 
     def steps_of(self, suite: str) -> int:

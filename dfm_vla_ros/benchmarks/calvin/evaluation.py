@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dfm_vla_ros.benchmarks import EpisodeId
+from dfm_vla_ros.benchmarks import EpisodeId, EpisodeResult
 from dfm_vla_ros.benchmarks.calvin import CHAIN, SUITE, CalvinJob, CalvinProtocol
-from dfm_vla_ros.benchmarks.calvin.sequences import LENGTH, OFFICIAL, Chain, checksum
 from dfm_vla_ros.benchmarks.calvin.simulator import check_folder
+from dfm_vla_ros.benchmarks.calvin.tasks import LENGTH, OFFICIAL, Chain, checksum
 from dfm_vla_ros.benchmarks.evaluation import BenchmarkPlan
 from dfm_vla_ros.benchmarks.processes import Program
-from dfm_vla_ros.benchmarks.results import EpisodeResult
 from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.evaluation.statistics import Z95, wilson
 
@@ -48,7 +48,7 @@ def find_program(folder: Path | None, python: Path | None, scene: str) -> Progra
     return program(Path(interpreter).absolute(), checkout)
 
 
-def rows_of(text: str, count: int) -> range:
+def parse_rows(text: str, count: int) -> range:
     """Return the rows ``A:B`` of a list of ``count``.
 
     Raises:
@@ -99,7 +99,7 @@ class CalvinPlan(BenchmarkPlan):
             SUITE,
             CHAIN,
             number,
-            self.protocol.record(),
+            asdict(self.protocol),
             cameras=dict(self.cameras),
             keep=str(kept) if number in self.numbers[: self.films] else "",
             state=dict(chain.state),
@@ -157,16 +157,12 @@ def _mean(lengths: Sequence[int]) -> dict[str, Any] | None:
     return {"mean": mean, "interval": (max(0.0, mean - half), min(float(LENGTH), mean + half))}
 
 
-def _tasks(
-    episodes: Sequence[EpisodeResult], chains: Sequence[Chain]
-) -> dict[str, dict[str, Any]]:
-    done: dict[str, int] = {}
-    tried: dict[str, int] = {}
+def _tasks(episodes: Sequence[EpisodeResult], chains: Sequence[Chain]) -> dict[str, Any]:
+    done, tried = Counter[str](), Counter[str]()
     for episode in episodes:
-        length = int(episode.details["in_a_row"])
-        for place, task in enumerate(chains[episode.number].tasks[: length + 1]):
-            tried[task] = tried.get(task, 0) + 1
-            done[task] = done.get(task, 0) + (place < length)
+        tasks, length = chains[episode.number].tasks, int(episode.details["in_a_row"])
+        done.update(tasks[:length])
+        tried.update(tasks[: length + 1])
     return {
         task: {
             "done": done[task],
@@ -178,7 +174,7 @@ def _tasks(
     }
 
 
-def table(found: dict[str, Any]) -> str:
+def table(found: Mapping[str, Any]) -> str:
     """Return the figures as lines of a table, as papers have them."""
     mean = found["average_length"]
     if mean is None:

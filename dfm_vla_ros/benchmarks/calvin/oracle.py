@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +22,8 @@ BODY_B, LINK_B = 2, 4
 """Columns of PyBullet's contact points: the other body, its link."""
 
 
-@dataclass(frozen=True, eq=False)
 class Block:
-    """A block.
+    """A block of ``get_info()``.
 
     Attributes:
         body: number of the body.
@@ -33,70 +31,43 @@ class Block:
         quaternion: (4,) x y z w.
         speed: (6,) linear [m/s] and angular [rad/s].
         touches: what it is in contact with.
+        bodies: the bodies of that.
     """
 
-    body: int
-    position: Array
-    quaternion: Array
-    speed: Array
-    touches: frozenset[Touch]
-
-    @property
-    def bodies(self) -> frozenset[int]:
-        """Return the bodies it is in contact with."""
-        return frozenset(body for body, _ in self.touches)
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.body: int = content["uid"]
+        self.position = np.asarray(content["current_pos"], dtype=np.float64)
+        self.quaternion = np.asarray(content["current_orn"], dtype=np.float64)
+        self.speed = np.array([*content["current_lin_vel"], *content["current_ang_vel"]])
+        self.touches = _touches(content["contacts"])
+        self.bodies = frozenset(body for body, _ in self.touches)
 
 
-@dataclass(frozen=True, eq=False)
 class World:
-    """One moment.
+    """One moment, as ``PlayTableSimEnv.get_info()`` tells it.
 
     Attributes:
         robot: number of the robot's body.
         robot_touches: bodies that the robot is in contact with.
         blocks: ``block_red``, ``block_blue``, ``block_pink`` -> block.
+        block_bodies: numbers of their bodies.
         doors: joint -> position [m].
         lights: ``lightbulb``, ``led`` -> 0 or 1.
-        table: number of the table's body.
-        links: link of the table -> its number.
+        surfaces: ``table``, ``slider``, ``drawer`` -> link of the table, as contacts name it.
     """
 
-    robot: int
-    robot_touches: frozenset[int]
-    blocks: Mapping[str, Block]
-    doors: Mapping[str, float]
-    lights: Mapping[str, int]
-    table: int
-    links: Mapping[str, int]
-
-    @classmethod
-    def read(cls, info: Mapping[str, Any]) -> Self:
-        """Return what ``PlayTableSimEnv.get_info()`` says."""
+    def __init__(self, info: Mapping[str, Any]) -> None:
         robot, scene = info["robot_info"], info["scene_info"]
         table = scene["fixed_objects"]["table"]
-        return cls(
-            robot=robot["uid"],
-            robot_touches=frozenset(body for body, _ in _touches(robot["contacts"])),
-            blocks={name: _block(block) for name, block in scene["movable_objects"].items()},
-            doors={name: door["current_state"] for name, door in scene["doors"].items()},
-            lights={name: light["logical_state"] for name, light in scene["lights"].items()},
-            table=table["uid"],
-            links=table["links"],
-        )
-
-    def surface(self, link: str) -> Touch:
-        """Return a link of the table, as contacts name it."""
-        return self.table, self.links[link]
-
-
-def _block(content: Mapping[str, Any]) -> Block:
-    return Block(
-        body=content["uid"],
-        position=np.asarray(content["current_pos"], dtype=np.float64),
-        quaternion=np.asarray(content["current_orn"], dtype=np.float64),
-        speed=np.array([*content["current_lin_vel"], *content["current_ang_vel"]]),
-        touches=_touches(content["contacts"]),
-    )
+        self.robot: int = robot["uid"]
+        self.robot_touches = frozenset(body for body, _ in _touches(robot["contacts"]))
+        self.blocks = {name: Block(block) for name, block in scene["movable_objects"].items()}
+        self.block_bodies = frozenset(block.body for block in self.blocks.values())
+        self.doors = {name: door["current_state"] for name, door in scene["doors"].items()}
+        self.lights = {name: light["logical_state"] for name, light in scene["lights"].items()}
+        self.surfaces = {
+            place: (table["uid"], table["links"][link]) for place, link in LINKS.items()
+        }
 
 
 def _touches(contacts: Any) -> frozenset[Touch]:
@@ -113,11 +84,6 @@ LINKS = {"table": "base_link", "slider": "plank_link", "drawer": "drawer_link"}
 SLID_M, PULLED_M = 0.15, 0.12
 AT_REST = 1.0
 """Bound of each component of a stacked block's speed [m/s, rad/s]."""
-
-
-def done(task: str, start: World, now: World) -> bool:
-    """Return whether ``task`` is done; KeyError if there is no such task."""
-    return CHECKS[task](start, now)
 
 
 def turn_deg(start: Array, now: Array) -> Array:
@@ -177,7 +143,7 @@ def _lift(name: str, place: str) -> Check:
     def check(start: World, now: World) -> bool:
         before, after = start.blocks[name], now.blocks[name]
         lifted = after.position[2] - before.position[2] > LIFTED_M[place]
-        lay = start.surface(LINKS[place]) in before.touches
+        lay = start.surfaces[place] in before.touches
         return bool(lifted and lay and after.bodies == {start.robot})
 
     return check
@@ -190,7 +156,7 @@ def _place(place: str) -> Check:
         for name, block in start.blocks.items():
             if start.robot_touches == {block.body} and block.bodies == {start.robot}:
                 let_go = block.body not in now.robot_touches
-                return let_go and now.surface(LINKS[place]) in now.blocks[name].touches
+                return let_go and now.surfaces[place] in now.blocks[name].touches
         return False
 
     return check
@@ -202,7 +168,7 @@ def _push_into_drawer(start: World, now: World) -> bool:
     The robot may still touch it: the official rule means to forbid that, but compares the robot's
     number with pairs of body and link, which are never equal. Its verdicts are kept.
     """
-    table, drawer = start.surface(LINKS["table"]), now.surface(LINKS["drawer"])
+    table, drawer = start.surfaces["table"], now.surfaces["drawer"]
     return any(
         block.touches == {table} and drawer in now.blocks[name].touches
         for name, block in start.blocks.items()
@@ -211,32 +177,24 @@ def _push_into_drawer(start: World, now: World) -> bool:
 
 def _stack(start: World, now: World) -> bool:
     """Any block that touched no other now touches others alone and is at rest."""
-    blocks = _bodies(start)
-    for name, before in start.blocks.items():
-        after = now.blocks[name]
-        alone = not before.bodies & blocks
-        stacked = bool(after.bodies & blocks) and after.bodies <= blocks
-        if alone and stacked and _at_rest(after):
-            return True
-    return False
+    return any(
+        not block.bodies & start.block_bodies and _is_stacked(now.blocks[name], now)
+        for name, block in start.blocks.items()
+    )
 
 
 def _unstack(start: World, now: World) -> bool:
     """Any block that touched others alone, at rest, now touches none."""
-    blocks = _bodies(start)
-    for name, before in start.blocks.items():
-        stacked = bool(before.bodies & blocks) and before.bodies <= blocks
-        if stacked and not now.blocks[name].bodies & blocks and _at_rest(before):
-            return True
-    return False
+    return any(
+        _is_stacked(block, start) and not now.blocks[name].bodies & now.block_bodies
+        for name, block in start.blocks.items()
+    )
 
 
-def _bodies(world: World) -> frozenset[int]:
-    return frozenset(block.body for block in world.blocks.values())
-
-
-def _at_rest(block: Block) -> bool:
-    return bool(np.all(np.abs(block.speed) < AT_REST))
+def _is_stacked(block: Block, world: World) -> bool:
+    """Return whether a block touches other blocks alone and is at rest."""
+    at_rest = bool(np.all(np.abs(block.speed) < AT_REST))
+    return bool(block.bodies) and block.bodies <= world.block_bodies and at_rest
 
 
 def _light(light: str, value: int) -> Check:

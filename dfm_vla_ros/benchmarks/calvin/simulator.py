@@ -16,16 +16,14 @@ import numpy as np
 
 from dfm_vla_ros.benchmarks import Array, Image
 from dfm_vla_ros.benchmarks.calvin import (
-    ABSOLUTE,
-    EGL,
     CalvinJob,
     CalvinProtocol,
     CalvinView,
     commanded,
     measured,
 )
-from dfm_vla_ros.benchmarks.calvin.oracle import World, done
-from dfm_vla_ros.benchmarks.calvin.tasks import INSTRUCTIONS, ROBOT, scene_of
+from dfm_vla_ros.benchmarks.calvin.oracle import CHECKS, World
+from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT, TASKS, scene_of
 from dfm_vla_ros.benchmarks.worker import (
     Simulator,
     Worker,
@@ -73,7 +71,7 @@ class CalvinSimulator(Simulator):
         settings = _settings(folder, protocol)
         self._environment = hydra.utils.instantiate(settings.env)
         self._cameras = self._environment.cameras
-        self._absolute = protocol.actions == ABSOLUTE
+        self._absolute = protocol.actions == "absolute"
         self._gripper = protocol.gripper
         self._images: dict[str, Image] = {}
         self._always = protocol.renders_always
@@ -85,8 +83,8 @@ class CalvinSimulator(Simulator):
 
     def begin(self, task: str) -> str:
         """Remember where everything is, from which the task's success is judged."""
-        self._task, self._start = task, World.read(self._environment.get_info())
-        return INSTRUCTIONS[task]
+        self._task, self._start = task, World(self._environment.get_info())
+        return TASKS[task].sentence
 
     def step(self, action: Array, look: bool) -> bool:
         """Do ``action`` (7,) for one control period, 8 steps of the physics."""
@@ -94,7 +92,7 @@ class CalvinSimulator(Simulator):
         seen, _, _, info = self._environment.step(self._given(action))
         self._environment.cameras = self._cameras
         self._images = _images(seen)
-        return done(self._task, self._start, World.read(info))
+        return CHECKS[self._task](self._start, World(info))
 
     def view(self) -> CalvinView:
         """Return what there is to see now."""
@@ -157,7 +155,7 @@ def _settings(folder: Path, protocol: CalvinProtocol) -> Any:
         }
     )
     settings.env.use_scene_info = True
-    settings.env.use_egl = protocol.renderer == EGL
+    settings.env.use_egl = protocol.renderer == "egl"
     return settings
 
 

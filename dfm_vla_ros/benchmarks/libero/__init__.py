@@ -13,18 +13,17 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from dfm_vla_ros.benchmarks import (
-    ALWAYS,
-    ON_DEMAND,
     Array,
     ArrayUnpickler,
     BenchmarkProtocol,
     GripperRule,
     Image,
+    Rendering,
     SimulatorJob,
     View,
 )
@@ -38,7 +37,6 @@ JOINT_NAMES = (*POSE_NAMES, "gripper")
 """The state of data sets made here: as many numbers as an action has; gripper: opening [m]."""
 CAMERAS = ("agentview", "eye_in_hand")
 """The views, by the names that LIBERO's demonstrations give them."""
-TASK, EPISODE = "task", "episode"
 
 
 @dataclass(frozen=True)
@@ -76,18 +74,13 @@ class LiberoProtocol(BenchmarkProtocol):
     PRESETS: ClassVar[str] = "config/benchmarks/libero/presets.yaml"
     ACTIONS: ClassVar[tuple[str, ...]] = ACTION_NAMES
     RATE_HZ: ClassVar[float] = 20.0
-    PARTS: ClassVar[Mapping[str, type]] = {"gripper": GripperRule}
-    BOUNDS: ClassVar[Mapping[str, int]] = {
+    LEAST: ClassVar[Mapping[str, int]] = {
         "replan": 1,
         "episodes": 1,
         "settle_steps": 0,
         "render_px": 8,
         "environment_seed": 0,
         "policy_seed": 0,
-    }
-    CHOICES: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "reseed": (TASK, EPISODE),
-        "rendering": (ALWAYS, ON_DEMAND),
     }
     name: str
     source: str
@@ -100,14 +93,13 @@ class LiberoProtocol(BenchmarkProtocol):
     render_px: int = 256
     rotate: bool = True
     environment_seed: int = 0
-    reseed: str = TASK
-    rendering: str = ALWAYS
+    reseed: Literal["task", "episode"] = "task"
+    rendering: Rendering = "always"
     policy_seed: int = 7
 
     def __post_init__(self) -> None:
-        """Check every setting; a list, as files have it, becomes a tuple."""
+        """Check every setting."""
         super().__post_init__()
-        object.__setattr__(self, "settle_action", tuple(float(x) for x in self.settle_action))
         if len(self.settle_action) != len(ACTION_NAMES):
             raise BenchmarkError(
                 f"{self.name}: settle_action has {len(self.settle_action)} numbers, give "

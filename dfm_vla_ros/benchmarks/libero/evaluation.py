@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import EpisodeId
+from dfm_vla_ros.benchmarks import EpisodeId, EpisodeResult
 from dfm_vla_ros.benchmarks.evaluation import BenchmarkPlan, find_preset, presets
 from dfm_vla_ros.benchmarks.libero import ACTION_NAMES, LiberoJob, LiberoProtocol
 from dfm_vla_ros.benchmarks.libero.scenes import (
@@ -20,7 +20,6 @@ from dfm_vla_ros.benchmarks.libero.scenes import (
 )
 from dfm_vla_ros.benchmarks.libero.suites import LiberoInstallation, LiberoTask, choose_tasks
 from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool
-from dfm_vla_ros.benchmarks.results import EpisodeResult
 from dfm_vla_ros.errors import BenchmarkError, SceneError
 
 Say = Callable[[str], None]
@@ -97,19 +96,19 @@ class LiberoPlan(BenchmarkPlan):
             task.suite,
             task.name,
             number,
-            self.protocol.record(),
+            asdict(self.protocol),
             cameras=dict(self.cameras),
             keep=str(kept) if number < self.films else "",
             index=task.index,
             scene=str(scene or task.scene),
             states="" if scene else str(task.states),
             instruction=self.words.get(task.name, task.instruction),
-            variation=self.variation.record(),
+            variation=asdict(self.variation),
         )
 
     def common(self, checkpoint: str, simulator: Mapping[str, Any]) -> dict[str, Any]:
         """Return what all episodes of a book have in common."""
-        return super().common(checkpoint, simulator) | {"variation": self.variation.record()}
+        return super().common(checkpoint, simulator) | {"variation": asdict(self.variation)}
 
     def film_path(self, job: LiberoJob, success: bool) -> Path:
         """Return where the film of an episode goes, among what else it leaves."""

@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import Array, Settings
+from dfm_vla_ros.benchmarks import Array
 from dfm_vla_ros.errors import BenchmarkError, SceneError
 
 PIVOT = (0.0, 0.0, 0.8)
@@ -91,17 +91,9 @@ class LightChange:
     move: tuple[float, float, float] = (0.0, 0.0, 0.0)
     shadows: bool | None = None
 
-    def __post_init__(self) -> None:
-        """Check and turn lists, as files have them, into tuples."""
-        for name in ("colour", "move"):
-            value = tuple(float(number) for number in getattr(self, name))
-            if len(value) != 3:
-                raise BenchmarkError(f"a light's {name} has {len(value)} numbers, give 3")
-            object.__setattr__(self, name, value)
-
 
 @dataclass(frozen=True)
-class Variation(Settings):
+class Variation:
     """All that may differ; the default is the stored scene.
 
     Attributes:
@@ -114,7 +106,6 @@ class Variation(Settings):
     """
 
     PRESETS: ClassVar[str] = "config/benchmarks/libero/variations.yaml"
-    PARTS: ClassVar[Mapping[str, type]] = {"camera": CameraShift, "light": LightChange}
     name: str = "plain"
     camera: CameraShift | None = None
     light: LightChange | None = None

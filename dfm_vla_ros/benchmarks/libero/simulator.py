@@ -15,9 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import Array
+from dfm_vla_ros.benchmarks import Array, rebuilt
 from dfm_vla_ros.benchmarks.libero import (
-    TASK,
     LiberoJob,
     LiberoProtocol,
     LiberoView,
@@ -25,7 +24,7 @@ from dfm_vla_ros.benchmarks.libero import (
     state_vector,
     turned,
 )
-from dfm_vla_ros.benchmarks.libero.scenes import ARM_JOINTS, Variation
+from dfm_vla_ros.benchmarks.libero.scenes import ARM_JOINTS, CameraShift, LightChange, Variation
 from dfm_vla_ros.benchmarks.worker import (
     Simulator,
     Worker,
@@ -77,7 +76,10 @@ class LiberoSimulator(Simulator):
         """Build the task of the job's bddl file."""
         from libero.libero.envs import OffScreenRenderEnv
 
-        self._protocol, self._variation = protocol, Variation.read(job.variation)
+        self._protocol, self._variation = (
+            protocol,
+            rebuilt(Variation, job.variation, camera=CameraShift, light=LightChange),
+        )
         self._environment = OffScreenRenderEnv(
             bddl_file_name=job.scene,
             camera_heights=protocol.render_px,
@@ -148,7 +150,7 @@ class LiberoSimulator(Simulator):
 
     def _place(self, number: int) -> None:
         """Reset as often as the protocol would have by now, since each draws placements."""
-        if self._protocol.reseed != TASK:
+        if self._protocol.reseed == "episode":
             self._environment.seed(self._protocol.environment_seed)
             self._environment.reset()
             return

@@ -3,18 +3,18 @@
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dfm_vla_ros.benchmarks import EpisodeResult
 from dfm_vla_ros.benchmarks.calvin import ACTION_NAMES, CalvinJob, CalvinProtocol
 from dfm_vla_ros.benchmarks.calvin.evaluation import program
 from dfm_vla_ros.benchmarks.calvin.simulator import check_folder, commit
 from dfm_vla_ros.benchmarks.evaluation import find_preset
 from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool
-from dfm_vla_ros.benchmarks.results import EpisodeResult
 from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
@@ -81,7 +81,7 @@ def test_that_a_scripted_hand_turns_the_led_on_and_then_fails_to_close_the_drawe
     protocol = find_preset(
         CalvinProtocol, "official", steps=60, renderer="tiny", rendering="on_demand"
     )
-    job = CalvinJob("CALVIN", "chain", 13, protocol.record(), state=dict(STATE), chain=TASKS)
+    job = CalvinJob("CALVIN", "chain", 13, asdict(protocol), state=dict(STATE), chain=TASKS)
     episode = _run(simulator, replace(job, keep=str(tmp_path)), address, tmp_path)
     steps, calls = episode.details["steps"], episode.details["calls"]
     assert episode.details["in_a_row"] == 1
@@ -99,7 +99,7 @@ def test_that_rendering_changes_no_state_and_the_same_actions_give_the_same(
         protocol = find_preset(
             CalvinProtocol, "official", steps=10, replan=10, renderer="tiny", rendering=rendering
         )
-        job = CalvinJob("CALVIN", "chain", 0, protocol.record(), actions=path, state=dict(STATE))
+        job = CalvinJob("CALVIN", "chain", 0, asdict(protocol), actions=path, state=dict(STATE))
         episode = _run(simulator, replace(job, chain=TASKS[1:]), "", tmp_path)
         hashes.add(episode.details["state_hash"])
     assert len(hashes) == 1

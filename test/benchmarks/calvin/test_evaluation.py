@@ -1,8 +1,12 @@
+import json
+from pathlib import Path
+
 import pytest
 
+from dfm_vla_ros.benchmarks import EpisodeResult
 from dfm_vla_ros.benchmarks.calvin.evaluation import metrics, table
-from dfm_vla_ros.benchmarks.calvin.sequences import Chain, initial_states
-from dfm_vla_ros.benchmarks.results import EpisodeResult
+from dfm_vla_ros.benchmarks.calvin.tasks import Chain, initial_states
+from dfm_vla_ros.cli import main
 
 TASKS = ("open_drawer", "turn_on_led", "close_drawer", "turn_off_led", "move_slider_left")
 CHAINS = [Chain(initial_states()[0], TASKS)] * 6
@@ -47,3 +51,38 @@ def test_that_what_broke_is_counted_nowhere() -> None:
 def test_that_the_table_reads_as_in_papers() -> None:
     line = table(metrics(_ended(5, 3, 0, 1), CHAINS)).splitlines()[-1]
     assert line.startswith("| 4 | 75.0 | 50.0 | 50.0 | 25.0 | 25.0 | 2.25 (")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "let CALVIN_ENV name a checkout"),
+        (["--chains", "5"], "give A:B"),
+        (["--preset", "none"], "there are official"),
+        (["--camera", "third=side"], "give NAME=static"),
+    ],
+)
+def test_that_a_wrong_command_line_says_what_to_do(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("CALVIN_ENV", raising=False)
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps([[state, ["open_drawer"]] for state in initial_states()[:6]]))
+    common = ["calvin", "eval", "--out", str(tmp_path / "out"), "--list", str(path)]
+    assert main([*common, *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_that_the_simulators_folder_is_checked_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALVIN_ENV", str(tmp_path))
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps([[initial_states()[0], ["open_drawer"]]]))
+    assert main(["calvin", "eval", "--out", str(tmp_path / "out"), "--list", str(path)]) == 1
+    assert "lacks calvin_env/envs/play_table_env.py" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
