@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,8 +17,16 @@ from backports import zstd
 from rosbags.typesys import get_types_from_idl, get_types_from_msg
 from rosbags.typesys.store import Typestore
 
-from dfm_vla_ros.bags.mcap import McapFile, SqliteFile
-from dfm_vla_ros.bags.storage import PACKAGE, Channel, Raw, in_order, typestore, zero
+from dfm_vla_ros.bags.storage import (
+    PACKAGE,
+    Channel,
+    McapFile,
+    Raw,
+    SqliteFile,
+    in_order,
+    typestore,
+    zero,
+)
 from dfm_vla_ros.errors import BagError, Faults
 
 METADATA = "metadata.yaml"
@@ -285,24 +294,20 @@ class Bag:
 
         Memory is bounded: a chunk, and what came within a second.
         """
-        ordered = in_order(self._raw(topics), lambda found: found[1].received_ns, WINDOW_NS)
-        for channel, raw in ordered:
-            message = self._decode(channel, raw)
+        for raw in in_order(self._raw(topics), lambda raw: raw.received_ns, WINDOW_NS):
+            message = self._decode(raw)
             if message is not None:
                 yield message
 
-    def _raw(self, topics: Collection[str] | None) -> Iterator[tuple[Channel, Raw]]:
+    def _raw(self, topics: Collection[str] | None) -> Iterator[Raw]:
         """Yield undecoded messages; compare their number with what it should be."""
         count = 0
         self.start_ns = 0
-        for file in self._files:
-            for batch in file.read():
-                count += len(batch)
-                if batch and not self.start_ns:
-                    self.start_ns = batch[0][1].received_ns
-                for channel, raw in batch:
-                    if self._wants(channel, topics):
-                        yield channel, raw
+        for raw in chain.from_iterable(file.read() for file in self._files):
+            count += 1
+            self.start_ns = self.start_ns or raw.received_ns
+            if self._wants(raw.channel, topics):
+                yield raw
         if self._expected is not None and count != self._expected:
             self.faults.add(
                 self.path.name,
@@ -315,8 +320,8 @@ class Bag:
             return False
         return topics is None or channel.topic in topics
 
-    def _decode(self, channel: Channel, raw: Raw) -> Message | None:
-        data = raw.data
+    def _decode(self, raw: Raw) -> Message | None:
+        channel, received_ns, data = raw
         try:
             if channel.encoding != "cdr":
                 raise ValueError(f"its encoding is {channel.encoding!r}, understood is cdr")
@@ -324,10 +329,10 @@ class Bag:
                 data = zstd.decompress(data)
             value = self._decoder.decode(data, channel.kind)
         except Exception as error:  # noqa: BLE001 - foreign bytes raise many kinds
-            what = f"torn message of {len(raw.data)} bytes: {error}"
-            self.faults.add(channel.topic, "torn", what, raw.received_ns)
+            what = f"torn message of {len(data)} bytes: {error}"
+            self.faults.add(channel.topic, "torn", what, received_ns)
             return None
-        return Message(channel.topic, channel.kind, raw.received_ns, value)
+        return Message(channel.topic, channel.kind, received_ns, value)
 
 
 def _open(path: Path, faults: Faults) -> McapFile | SqliteFile:
