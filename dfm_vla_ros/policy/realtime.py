@@ -5,8 +5,8 @@ executed when the new chunk arrives can no longer be changed, so they are put in
 clean tokens and held while the other steps are refined (Black, Galliker and Levine 2025, arXiv
 2506.07339, do so by guiding a continuous flow; in a discrete one a token is simply not noised).
 The rest of the running chunk may serve as a start: re-noised to t0 instead of pure noise.
-:class:`Continuation` says which tokens those are, :class:`RequestTiming` when the next chunk is
-due, and :class:`RealtimeSession` joins both to the loop that node and evaluation run.
+:class:`Continuation` says which tokens those are; :class:`RealtimeSession` is the loop that node
+and evaluation run, and says when the next chunk is due.
 """
 
 from __future__ import annotations
@@ -144,98 +144,17 @@ class Continuation:
         return Guidance.of_steps(tokens, count, self._t0, targets)
 
 
-class RequestTiming:
-    """When the next chunk is due, and how long inference takes; all times on one clock [s]."""
-
-    def __init__(
-        self, mode: JoinMode, execution_horizon: int, horizon: int, control_period_s: float
-    ) -> None:
-        """Ask again once ``execution_horizon`` of a chunk of ``horizon`` steps are executed.
-
-        Raises:
-            RealtimeError: ``execution_horizon`` is not within 1 .. ``horizon``.
-        """
-        if not 1 <= execution_horizon <= horizon:
-            raise RealtimeError(f"execute_steps is {execution_horizon}; give 1 .. {horizon}")
-        self.mode = JoinMode(mode)
-        self._execution_horizon, self._horizon = execution_horizon, horizon
-        self._period_s = control_period_s
-        self._first_s = 0.0
-        self._times: deque[float] = deque(maxlen=10)
-        self._asked_s = self._sent_s = -np.inf
-        self._sent = ("", 0)
-
-    @property
-    def expected_inference_s(self) -> float:
-        """Time from an observation to its chunk: the largest of the last ten.
-
-        The first, cold one counts only until there is another; 0 before it.
-        """
-        return max(self._times, default=self._first_s)
-
-    @property
-    def expected_interval_s(self) -> float:
-        """Time from one chunk to the next at full speed; 0 while unknown."""
-        inference_s = self.expected_inference_s
-        if inference_s == 0:
-            return 0.0
-        ahead_s = self._horizon * self._period_s - self._reserve_s(self._period_s)
-        return max(inference_s, min(self._execution_horizon * self._period_s, ahead_s))
-
-    @property
-    def request_steps(self) -> int:
-        """What a chunk's ``execute_steps`` says: 0, all, unless it has to end at rest before."""
-        return self._execution_horizon if self.mode == JoinMode.SYNCHRONOUS else 0
-
-    def arrival_s(self, now_s: float) -> float:
-        """Return when the chunk of an observation of ``now_s`` is expected to be joined."""
-        return now_s + self.expected_inference_s + MARGIN_S
-
-    def asked(self, now_s: float) -> None:
-        """An inference begins on an observation of ``now_s``."""
-        self._asked_s = now_s
-
-    def answered(self, goal_id: str, chunk_id: int, now_s: float) -> None:
-        """The chunk of the last call was published at ``now_s``."""
-        duration_s = now_s - self._asked_s
-        if self._first_s == 0:
-            self._first_s = duration_s
-        else:
-            self._times.append(duration_s)
-        self._sent, self._sent_s = (goal_id, chunk_id), now_s
-
-    def due(self, now_s: float, progress: Progress | None) -> bool:
-        """Return whether to ask for a chunk, provided that no inference is under way.
-
-        Args:
-            now_s: time of the observation.
-            progress: of the chunk that the executor follows; None if it follows none.
-        """
-        if now_s < self._asked_s + self._period_s - STAMP_TOLERANCE_S:
-            return False
-        followed = progress is not None and (progress.goal_id, progress.chunk_id) == self._sent
-        if not followed and now_s < self._sent_s + REPLY_S:
-            return False
-        if progress is None or progress.step_period_s <= 0:
-            return True
-        soon_s = now_s + STAMP_TOLERANCE_S
-        if self.mode == JoinMode.SYNCHRONOUS:
-            return progress.at(now_s) >= progress.last_step - ROUNDING
-        if progress.at(soon_s) >= min(self._execution_horizon, progress.last_step) - ROUNDING:
-            return True
-        left_s = (progress.last_step - progress.at(soon_s)) * progress.step_period_s
-        return left_s <= self._reserve_s(progress.step_period_s)
-
-    def _reserve_s(self, step_period_s: float) -> float:
-        """Return the motion that must be left when asking, one step in reserve."""
-        return self.expected_inference_s + step_period_s
-
-
 class RealtimeSession(ChunkSession):
     """The loop of a policy whose chunks an executor follows while the next one is made.
 
     observation -> ``due``? -> ``ask`` (guidance, seed) -> the policy acts -> ``accept`` (number,
-    account) -> request to the executor, whose progress is the next call's guidance.
+    account) -> request to the executor, whose progress is the next call's guidance. All times are
+    on one clock [s].
+
+    Attributes:
+        expected_inference_s: time from an observation to its chunk, the largest of the last ten.
+            The first, cold one counts only until there is another; 0 before it.
+        expected_interval_s: time from one chunk to the next at full speed; 0 while unknown.
     """
 
     def __init__(
@@ -245,17 +164,23 @@ class RealtimeSession(ChunkSession):
         execution_horizon: int,
         warm_start_t0: float | None = None,
     ) -> None:
-        """Make chunks in the tokens of ``tokenizer``; see Continuation and RequestTiming.
+        """Make chunks in the tokens of ``tokenizer``; ask again after ``execution_horizon`` steps.
 
         Raises:
-            RealtimeError: ``execution_horizon`` or ``warm_start_t0`` is out of range.
+            RealtimeError: ``execution_horizon`` is not within 1 .. the tokenizer's horizon, or
+                ``warm_start_t0`` is out of range; see Continuation.
         """
+        horizon = tokenizer.horizon
+        if not 1 <= execution_horizon <= horizon:
+            raise RealtimeError(f"execute_steps is {execution_horizon}; give 1 .. {horizon}")
         super().__init__(execution_horizon)
         self.mode, self._tokenizer, self._hash = JoinMode(mode), tokenizer, tokenizer.hash
         self._continuation = Continuation(tokenizer, mode, warm_start_t0)
-        self._timing = RequestTiming(
-            mode, execution_horizon, tokenizer.horizon, tokenizer.control_period_s
-        )
+        self.expected_inference_s = self.expected_interval_s = 0.0
+        self._first_s = 0.0
+        self._times: deque[float] = deque(maxlen=10)
+        self._asked_s = self._sent_s = -np.inf
+        self._sent = ("", 0)
 
     def hold(self) -> None:
         """Drop the call under way, and continue no chunk made so far: the arms are stopped."""
@@ -263,10 +188,32 @@ class RealtimeSession(ChunkSession):
         self._continuation.clear()
 
     def due(self, now_s: float, progress: Progress | None) -> bool:
-        """Return whether to use the observation of ``now_s``; a new goal does not wait."""
-        if self.calls == 0 and self.mode != JoinMode.SYNCHRONOUS:
+        """Return whether to use the observation of ``now_s``, while no call is under way.
+
+        A new goal does not wait; after that a chunk is due once its predecessor's execution
+        horizon is done, or while the motion left lasts as long as inference, one step in reserve.
+
+        Args:
+            now_s: time of the observation.
+            progress: of the chunk that the executor follows; None if it follows none.
+        """
+        synchronous = self.mode == JoinMode.SYNCHRONOUS
+        if self.calls == 0 and not synchronous:
             return True
-        return self._timing.due(now_s, progress)
+        if now_s < self._asked_s + self._tokenizer.control_period_s - STAMP_TOLERANCE_S:
+            return False
+        followed = progress is not None and (progress.goal_id, progress.chunk_id) == self._sent
+        if not followed and now_s < self._sent_s + REPLY_S:
+            return False
+        if progress is None or progress.step_period_s <= 0:
+            return True
+        if synchronous:
+            return progress.at(now_s) >= progress.last_step - ROUNDING
+        executed, last = progress.at(now_s + STAMP_TOLERANCE_S), progress.last_step
+        if executed >= min(self.execution_horizon, last) - ROUNDING:
+            return True
+        left_s = (last - executed) * progress.step_period_s
+        return left_s <= self.expected_inference_s + progress.step_period_s
 
     def ask(
         self, observation: Observation, observed_s: float, progress: Progress | None
@@ -275,33 +222,48 @@ class RealtimeSession(ChunkSession):
 
         ``progress`` is of the chunk that the executor follows, None if it follows none.
         """
+        arrival_s = observed_s + self.expected_inference_s + MARGIN_S
         guidance = self._continuation.guidance(
-            progress, observed_s, observation.commanded, self._timing.arrival_s(observed_s)
+            progress, observed_s, observation.commanded, arrival_s
         )
-        self._timing.asked(observed_s)
-        seed = self._next_seed()
+        self._asked_s, seed = observed_s, self._next_seed()
         return PolicyCall(observation, seed, guidance, observed_s, self.goal_id, self.holds)
 
     def accept(self, call: PolicyCall, chunk: Chunk, now_s: float) -> Request | None:
         """Return what the chunk of ``call`` asks of the executor; None: it came too late."""
-        if not self.is_current(call):
+        if (call.goal_id, call.holds) != (self.goal_id, self.holds):
             self.dropped += 1
             return None
         number = self._count(chunk.inference_s)
-        self._timing.answered(self.goal_id, number, now_s)
+        self._measure(now_s)
+        self._sent, self._sent_s = (self.goal_id, number), now_s
         self._continuation.remember(self.goal_id, number, chunk, call.guidance)
+        known = self._tokenizer
         return Request(
             self._hash,
-            tuple(self._tokenizer.joint_names),
-            self._tokenizer.horizon,
+            tuple(known.joint_names),
+            known.horizon,
             chunk.tokens.reshape(-1),
             chunk.reference,
-            self._tokenizer.control_period_s,
+            known.control_period_s,
             call.observed_s,
             self.mode,
             chunk.committed_steps,
-            self._timing.request_steps,
-            self._timing.expected_interval_s,
+            self.execution_horizon if self.mode == JoinMode.SYNCHRONOUS else 0,
+            self.expected_interval_s,
             self.goal_id,
             number,
         )
+
+    def _measure(self, now_s: float) -> None:
+        """Learn how long inference takes, and how long after another chunks come."""
+        duration_s = now_s - self._asked_s
+        if self._first_s == 0:
+            self._first_s = duration_s
+        else:
+            self._times.append(duration_s)
+        inference_s = self.expected_inference_s = max(self._times, default=self._first_s)
+        period_s = self._tokenizer.control_period_s
+        ahead_s = self._tokenizer.horizon * period_s - (inference_s + period_s)
+        interval_s = max(inference_s, min(self.execution_horizon * period_s, ahead_s))
+        self.expected_interval_s = interval_s if inference_s else 0.0

@@ -40,7 +40,7 @@ class PolicyCall:
         guidance: what the chunk keeps of the running one; None: nothing.
         observed_s: when the observation was made [s].
         goal_id: the goal that the chunk serves.
-        holds: of the session when the call was made; see ``ChunkSession.is_current``.
+        holds: of the session when the call was made: a chunk of before a hold is dropped.
     """
 
     observation: Observation
@@ -78,10 +78,6 @@ class ChunkSession:
     def hold(self) -> None:
         """Drop the calls under way, and continue no chunk made so far: the arms are stopped."""
         self.holds += 1
-
-    def is_current(self, call: PolicyCall) -> bool:
-        """Return whether the chunk of ``call`` may still move the arms."""
-        return (call.goal_id, call.holds) == (self.goal_id, self.holds)
 
     def _next_seed(self) -> int:
         self.calls += 1

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfm_vla_ros.policy.realtime import Continuation, RealtimeError, RealtimeSession, RequestTiming
+from dfm_vla_ros.policy.realtime import Continuation, RealtimeError, RealtimeSession
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.robot.chunks import JoinMode
 from dfm_vla_ros.robot.joints import JOINT_NAMES
@@ -182,23 +182,27 @@ def test_that_a_warm_start_outside_its_range_is_refused(t0: float) -> None:
         Continuation(tokenizer(), JoinMode.RTC, t0)
 
 
-# RequestTiming
+# RealtimeSession
 
 
-def pace(mode: JoinMode = JoinMode.RTC, durations_s: tuple[float, ...] = ()) -> RequestTiming:
-    """Return a pace that has seen inferences of these durations, the last chunk sent at 10 s."""
-    made = RequestTiming(mode, 4, HORIZON, PERIOD_S)
+def paced(mode: JoinMode = JoinMode.RTC, durations_s: tuple[float, ...] = ()) -> RealtimeSession:
+    """Return a session that has seen inferences of these durations, the last ended at 10 s."""
+    made = RealtimeSession(tokenizer(), mode, 4)
+    made.begin("goal")
     for duration_s in durations_s:
-        made.asked(10.0 - duration_s)
-        made.answered("goal", 1, 10.0)
+        made.accept(made.ask(observation(), 10.0 - duration_s, None), chunk(0), 10.0)
     return made
 
 
+def observation() -> Observation:
+    return Observation({}, np.zeros(JOINTS), np.zeros(JOINTS), "go")
+
+
 def test_that_the_slowest_of_ten_inferences_is_expected_and_the_cold_one_only_at_first() -> None:
-    assert pace().expected_inference_s == 0
-    assert pace(durations_s=(0.9,)).expected_inference_s == pytest.approx(0.9)
-    assert pace(durations_s=(0.9, 0.2, 0.3)).expected_inference_s == pytest.approx(0.3)
-    assert pace(durations_s=(0.9, 0.5) + (0.2,) * 10).expected_inference_s == pytest.approx(0.2)
+    assert paced().expected_inference_s == 0
+    assert paced(durations_s=(0.9,)).expected_inference_s == pytest.approx(0.9)
+    assert paced(durations_s=(0.9, 0.2, 0.3)).expected_inference_s == pytest.approx(0.3)
+    assert paced(durations_s=(0.9, 0.5) + (0.2,) * 10).expected_inference_s == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize(
@@ -207,38 +211,45 @@ def test_that_the_slowest_of_ten_inferences_is_expected_and_the_cold_one_only_at
 def test_that_chunks_follow_at_the_executed_steps_or_as_fast_as_they_are_made(
     inference_s: float, interval_s: float
 ) -> None:
-    assert pace(durations_s=(1.5, inference_s)).expected_interval_s == pytest.approx(interval_s)
+    assert paced(durations_s=(1.5, inference_s)).expected_interval_s == pytest.approx(interval_s)
 
 
 @pytest.mark.parametrize(("inference_s", "step"), [(0.1, 4), (0.3, 4), (0.5, 2), (0.65, 0.5)])
-def test_that_a_look_comes_after_the_executed_steps_or_while_enough_motion_is_left(
+def test_that_a_chunk_is_due_after_the_executed_steps_or_while_enough_motion_is_left(
     inference_s: float, step: float
 ) -> None:
-    made = pace(durations_s=(2.0, inference_s))
-    progress = Progress("goal", 1, 10.2, PERIOD_S, HORIZON)
+    made = paced(durations_s=(2.0, inference_s))
+    progress = Progress("goal", 2, 10.2, PERIOD_S, HORIZON)
     assert not made.due(10.2 + PERIOD_S * step - 0.02, progress)
     assert made.due(10.2 + PERIOD_S * step, progress)
 
 
-def test_that_a_synchronous_look_waits_for_rest() -> None:
-    made = pace(JoinMode.SYNCHRONOUS, (0.1, 0.1))
-    progress = Progress("goal", 1, 10.0, PERIOD_S, 4)
+def test_that_a_synchronous_chunk_waits_for_rest() -> None:
+    made = paced(JoinMode.SYNCHRONOUS, (0.1, 0.1))
+    progress = Progress("goal", 2, 10.0, PERIOD_S, 4)
     assert not made.due(10.39, progress)
     assert made.due(10.4, progress)
-    assert (made.request_steps, pace().request_steps) == (4, 0)
 
 
-def test_that_a_look_waits_for_the_executors_answer_but_not_for_long() -> None:
-    made = pace(durations_s=(0.2, 0.2))
+@pytest.mark.parametrize(("mode", "steps"), [(JoinMode.SYNCHRONOUS, 4), (JoinMode.RTC, 0)])
+def test_that_only_a_synchronous_chunk_ends_after_the_execution_horizon(
+    mode: JoinMode, steps: int
+) -> None:
+    made = paced(mode)
+    assert made.accept(made.ask(observation(), 9.0, None), chunk(0), 9.1).execute_steps == steps
+
+
+def test_that_the_next_chunk_waits_for_the_executors_answer_but_not_for_long() -> None:
+    made = paced(durations_s=(0.2, 0.2))
     former = Progress("goal", 0, 9.0, PERIOD_S, HORIZON)
     assert not made.due(10.05, former)
     assert made.due(10.1, former)
     assert made.due(10.1, None)
 
 
-def test_that_looks_are_a_control_period_apart_though_all_are_refused() -> None:
-    made = pace()
-    made.asked(10.0)
+def test_that_calls_are_a_control_period_apart_though_all_are_refused() -> None:
+    made = paced()
+    made.ask(observation(), 10.0, None)
     assert not made.due(10.08, None)
     assert made.due(10.1, None)
 
@@ -246,14 +257,7 @@ def test_that_looks_are_a_control_period_apart_though_all_are_refused() -> None:
 @pytest.mark.parametrize("steps", [0, HORIZON + 1])
 def test_that_more_steps_than_a_chunk_has_are_refused(steps: int) -> None:
     with pytest.raises(RealtimeError, match=r"execute_steps is \d+; give 1 .. 8"):
-        RequestTiming(JoinMode.RTC, steps, HORIZON, PERIOD_S)
-
-
-# RealtimeSession
-
-
-def observation() -> Observation:
-    return Observation({}, np.zeros(JOINTS), np.zeros(JOINTS), "go")
+        RealtimeSession(tokenizer(), JoinMode.RTC, steps)
 
 
 def test_that_a_session_numbers_calls_and_chunks_and_continues_what_it_sent() -> None:
