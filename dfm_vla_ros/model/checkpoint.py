@@ -90,6 +90,21 @@ class Checkpoint:
     poses: PoseTokenizer | None = None
 
     @property
+    def pose_names(self) -> tuple[str, ...]:
+        """Names of the numbers that say where the objects are; empty: the policy sees none."""
+        return self.config.poses
+
+    @property
+    def grouping(self) -> int:
+        """Action tokens at one position of the network."""
+        return self.config.refiner.grouping
+
+    @property
+    def outputs(self) -> str:
+        """What the network gives; see `RefinerConfig`."""
+        return self.config.refiner.outputs
+
+    @property
     def tokenizers(self) -> dict[str, Tokenizer]:
         """The tokenizers by name."""
         found = {"action": self.action, "proprioception": self.proprioception, "text": self.text}

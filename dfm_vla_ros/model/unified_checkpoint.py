@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
@@ -83,6 +83,10 @@ class UnifiedCheckpoint:
     text: TextEncoder
     layout: Layout
     text_source: Path | None = None
+
+    pose_names: ClassVar[tuple[str, ...]] = ()
+    grouping: ClassVar[int] = 1
+    outputs: ClassVar[str] = "logits"
 
     @property
     def tokenizers(self) -> dict[str, Any]:

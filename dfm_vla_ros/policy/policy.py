@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from dfm_vla_ros.flow.solvers import Solver
@@ -27,6 +26,19 @@ class Policy:
     """A checkpoint of either kind, ready to act.
 
     ``act`` is not thread-safe: call it from one thread.
+
+    Attributes:
+        checkpoint_hash: of the folder; empty if it was never saved.
+        decoder: steps and choices of the decoding.
+        tokenizer: decodes the tokens of a chunk.
+        cameras: views that an observation must have.
+        image_sizes: camera -> (height, width) that the network sees [px]; others are cut and
+            resized.
+        pose_names: of the numbers in ``Observation.poses``; empty for a policy that needs none.
+        horizon: steps of a chunk.
+        control_period_s: time between the steps of a chunk [s].
+        execute_steps: steps to execute before the next chunk is due.
+        tasks: task -> sentence of the demonstrations that the checkpoint was trained on.
     """
 
     def __init__(
@@ -41,16 +53,19 @@ class Policy:
 
         ``caching`` says what the evaluations of a chunk keep; default: the prefix, exactly.
         """
-        self._checkpoint = checkpoint
-        self._device = torch.device(device)
-        self.checkpoint_hash = checkpoint_hash
-        self.decoder = decoder or checkpoint.config.decoder
-        path = checkpoint.config.path.build(checkpoint.action.vocabulary_size).to(self._device)
-        sizes = checkpoint.config.refiner
-        self._solver = make_decoder(self.decoder, path, getattr(sizes, "grouping", 1))
+        config = checkpoint.config
+        self._checkpoint, self._device = checkpoint, torch.device(device)
+        self.checkpoint_hash, self.decoder = checkpoint_hash, decoder or config.decoder
+        self.tokenizer: ActionCodec = checkpoint.action
+        self.horizon = self.tokenizer.horizon
+        self.control_period_s = self.tokenizer.control_period_s
+        self.cameras, self.image_sizes = config.cameras, checkpoint.image_sizes
+        self.pose_names = checkpoint.pose_names
+        self.execute_steps, self.tasks = config.execute_steps, dict(config.tasks)
+        path = config.path.build(self.tokenizer.vocabulary_size).to(self._device)
+        self._solver = make_decoder(self.decoder, path, checkpoint.grouping)
         self._engine = Engine(checkpoint.refiner, caching)
-        outputs = getattr(sizes, "outputs", "logits")
-        self._denoiser = NetworkDenoiser(self._engine, path, outputs)
+        self._denoiser = NetworkDenoiser(self._engine, path, checkpoint.outputs)
         self._precision: Precision | None = None
 
     @classmethod
@@ -94,59 +109,9 @@ class Policy:
         return policy
 
     @property
-    def tokenizer(self) -> ActionCodec:
-        """The action tokenizer: decodes the tokens of a chunk."""
-        return self._checkpoint.action
-
-    @property
-    def cameras(self) -> tuple[str, ...]:
-        """Views that an observation must have."""
-        return self._checkpoint.config.cameras
-
-    @property
-    def pose_names(self) -> tuple[str, ...]:
-        """Names of the numbers in ``Observation.poses``; empty for a policy that needs none."""
-        return getattr(self._checkpoint.config, "poses", ())
-
-    @property
     def image_size(self) -> int:
         """Longest side of the images that the network sees [px], 0 without; others are resized."""
-        return max((max(size) for size in self._checkpoint.image_sizes.values()), default=0)
-
-    @property
-    def image_sizes(self) -> dict[str, tuple[int, int]]:
-        """Camera -> (height, width) that the network sees [px]; others are cut and resized."""
-        return self._checkpoint.image_sizes
-
-    @property
-    def horizon(self) -> int:
-        """Steps of a chunk."""
-        return self.tokenizer.horizon
-
-    @property
-    def control_period_s(self) -> float:
-        """Time between the steps of a chunk [s]."""
-        return self.tokenizer.control_period_s
-
-    @property
-    def execute_steps(self) -> int:
-        """Steps to execute before the next chunk is due."""
-        return self._checkpoint.config.execute_steps
-
-    @property
-    def refinement_steps(self) -> int:
-        """CTMC Euler steps a chunk."""
-        return self.decoder.refinement_steps
-
-    @property
-    def validation_steps(self) -> int:
-        """Validation steps a chunk."""
-        return self.decoder.validation_steps
-
-    @property
-    def tasks(self) -> dict[str, str]:
-        """Task -> sentence of the demonstrations that the checkpoint was trained on."""
-        return dict(self._checkpoint.config.tasks)
+        return max((max(size) for size in self.image_sizes.values()), default=0)
 
     @property
     def decoding(self) -> str:
@@ -192,7 +157,7 @@ class Policy:
             observation.commanded,
             observation.poses,
         )
-        committed, start = self._committed(guidance), self._start(guidance)
+        committed, start = (None, None) if guidance is None else self._guided(guidance)
         solution = self._solver(
             self._denoiser,
             shape=(1, self.tokenizer.token_count),
@@ -202,11 +167,9 @@ class Policy:
             start=start,
             trace=trace,
         )
-        tokens = solution.tokens.cpu().numpy().reshape(self.tokenizer.token_shape)
-        reference = np.array(observation.commanded, dtype=np.float64)
         return Chunk(
-            tokens,
-            reference,
+            solution.tokens.cpu().numpy().reshape(self.tokenizer.token_shape),
+            np.array(observation.commanded, dtype=np.float64),
             time.perf_counter() - began,
             solution.evaluations,
             guidance.committed_steps if guidance else 0,
@@ -216,35 +179,30 @@ class Policy:
     def _refinements(self, start: tuple[Tensor, float] | None) -> int:
         """Return the evaluations before validation begins."""
         if start is None or not isinstance(self._solver, Solver):
-            return self.refinement_steps
+            return self.decoder.refinement_steps
         return sum(time > start[1] for time in self._solver.config.refinement_grid())
 
-    def _committed(self, guidance: Guidance | None) -> tuple[Tensor, Tensor] | None:
-        """Return mask and tokens (N,) to hold."""
-        if guidance is None:
-            return None
+    def _guided(
+        self, guidance: Guidance
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, float] | None]:
+        """Return mask and tokens (N,) to hold; tokens (1, N) to start from and their t0."""
         if not self.tokenizer.per_step:
             raise ObservationError(
                 f"guidance is given, but a token of kind {self.tokenizer.kind!r} belongs to no "
                 "step: join chunks in another mode than rtc"
             )
         expected = (self.horizon, len(self.tokenizer.joint_names))
-        for name in ("committed", "tokens"):
-            shape = np.shape(getattr(guidance, name))
-            if shape != expected:
-                raise ObservationError(f"guidance.{name} has shape {shape}, expected {expected}")
-        flat = (guidance.committed.reshape(-1), guidance.tokens.reshape(-1))
-        mask, tokens = (torch.from_numpy(part).to(self._device) for part in flat)
-        return mask, tokens
-
-    def _start(self, guidance: Guidance | None) -> tuple[Tensor, float] | None:
-        """Return tokens (1, N) to start from and their t0."""
-        if guidance is None or guidance.start_t0 is None:
-            return None
-        return self._row(guidance.tokens.reshape(-1)), guidance.start_t0
-
-    def _row(self, tokens: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(tokens)[None].to(self._device)
+        for name, part in (("committed", guidance.committed), ("tokens", guidance.tokens)):
+            if part.shape != expected:
+                raise ObservationError(
+                    f"guidance.{name} has shape {part.shape}, expected {expected}"
+                )
+        mask, tokens = (
+            torch.from_numpy(part.reshape(-1)).to(self._device)
+            for part in (guidance.committed, guidance.tokens)
+        )
+        t0 = guidance.start_t0
+        return (mask, tokens), None if t0 is None else (tokens[None], t0)
 
 
 def load_like(folder: Path | str, decoding: str, device: str = "cpu", threads: int = 1) -> Policy:

@@ -110,7 +110,7 @@ def test_that_changes_reach_the_policy_and_the_loop(shipped: Path, tmp_path: Pat
     }
     (variant,) = made(tmp_path, rows={"a": row})
     policy = make_policy(variant)
-    assert (policy.refinement_steps, policy.validation_steps) == (3, 1)
+    assert (policy.decoder.refinement_steps, policy.decoder.validation_steps) == (3, 1)
     assert json.loads(policy.decoding)["caching"]["mode"] == "off"
     assert variant.path(small_checkpoint().config.path).c == 7.0
     assert (variant.loop.execute_steps, variant.loop.timeout_s) == (2, 4.0)
