@@ -1,4 +1,8 @@
-"""``executor_node``: action chunks in, checked commands for two arms out; never loads torch."""
+"""``executor_node``: action chunks in, checked commands for two arms out; never loads torch.
+
+A chunk comes in at `ExecutorNode._on_chunk`, passes the gate (executor_status.py), becomes a plan
+in the library (robot/executor.py) and goes out through an output (outputs.py).
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, TaskStatus
-from dfm_vla_ros.nodes import executor_status as reports
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.arms import Arms
 from dfm_vla_ros.nodes.clock import Timeline
 from dfm_vla_ros.nodes.executor_parameters import (
     PARAMETERS,
@@ -27,12 +29,20 @@ from dfm_vla_ros.nodes.executor_parameters import (
     check_values,
     make_executor,
 )
-from dfm_vla_ros.nodes.executor_status import ChunkBook, Gate, Rate, StatusTopic, StopLock
+from dfm_vla_ros.nodes.executor_status import (
+    ChunkCounts,
+    EStop,
+    Gate,
+    RecentRate,
+    StatusTopic,
+    joints_report,
+    reports,
+)
 from dfm_vla_ros.nodes.health import Diagnostics, Report, conflict
 from dfm_vla_ros.nodes.inputs import JointStateHealth, JointStateSource
 from dfm_vla_ros.nodes.lifecycle import ManagedNode, run
 from dfm_vla_ros.nodes.messages import doubles, request
-from dfm_vla_ros.nodes.outputs import make_output
+from dfm_vla_ros.nodes.outputs import Arms, make_output
 from dfm_vla_ros.observing.sources import EpisodeWatch
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 from dfm_vla_ros.robot.freshness import Moment
@@ -53,11 +63,11 @@ class ExecutorNode(ManagedNode):
         check_values(self.values)
         self._timeline = Timeline(self)
         self._arms = Arms(self._timeline)
-        self._gate, self._book = Gate(), ChunkBook()
+        self._gate, self._counts = Gate(), ChunkCounts()
         self._joints = JointStateHealth(self.values["maximum_joint_state_age"])
-        self._joint_rate, self._episode = Rate(), EpisodeWatch()
+        self._joint_rate, self._episode = RecentRate(), EpisodeWatch()
         reason = "start_stopped is true" if self.values["start_stopped"] else ""
-        self._lock = StopLock(self.values["heartbeat_timeout"], reason)
+        self._e_stop = EStop(self.values["heartbeat_timeout"], reason)
         self._gate.stopped = reason
         self._silent = False
         self._active_s = 0.0
@@ -109,7 +119,7 @@ class ExecutorNode(ManagedNode):
                 callback(*arguments)
             except Exception as error:  # noqa: BLE001 - the arms must be braked, whatever it was
                 self.get_logger().error(traceback.format_exc(), throttle_duration_sec=1.0)
-                self._status.blame(Verdict.MALFORMED, f"braked: {type(error).__name__}: {error}")
+                self._status.refuse(Verdict.MALFORMED, f"braked: {type(error).__name__}: {error}")
                 self._arms.brake()
 
         return guarded
@@ -120,8 +130,8 @@ class ExecutorNode(ManagedNode):
         """Load tokenizer, limits and collision model."""
         executor = self._arms.executor = make_executor(self.values)
         executor.speed = self.values["speed"]
-        if self._lock.reason:
-            executor.stop(self._lock.reason, self._timeline.now_s())
+        if self._e_stop.reason:
+            executor.stop(self._e_stop.reason, self._timeline.now_s())
         self._commanded.name = list(executor.limits.names)
         self._status.message.tokenizer_hash = executor.tokenizer.hash
 
@@ -132,7 +142,7 @@ class ExecutorNode(ManagedNode):
         self._gate.end_goals(now_s)
         self._gate.jumped = ""
         self._active_s = time.monotonic()
-        self._lock.expect(self._active_s)
+        self._e_stop.expect(self._active_s)
         self._gate.active = self._gate.settling = True
         self._look_for_rivals()
         self._tell(always=True)
@@ -146,7 +156,7 @@ class ExecutorNode(ManagedNode):
 
     def cleanup(self) -> None:
         """Forget tokenizer, limits and where the arms are."""
-        self._book.close(self._arms.account)
+        self._counts.close(self._arms.account)
         self._arms.executor = None
         self._tell(always=True)
 
@@ -156,27 +166,27 @@ class ExecutorNode(ManagedNode):
         try:
             message = deserialize_message(serialized, ActionChunk)
         except RuntimeError as error:
-            self._book.receive()
+            self._counts.receive()
             self._refuse(ChunkRefused(Verdict.MALFORMED, f"torn message: {error}"))
             return
         if message.hold:
             self._arms.brake()
             self._tell(always=True)
             return
-        self._book.receive()
+        self._counts.receive()
         try:
-            made = self._planned(message)
+            plan = self._plan(message)
         except ChunkRefused as refusal:
             self._refuse(refusal)
             return
         now_s = self._timeline.now_s()
-        self._arms.output.follow(made)
+        self._arms.output.follow(plan)
         seen_s = self._timeline.seconds(message.observation_stamp)
-        self._book.publish(now_s - seen_s, now_s - made.start_s)
-        self._status.accept(message, made)
+        self._counts.published(now_s - seen_s, now_s - plan.start_s)
+        self._status.accept(message, plan)
         self._tell(always=True)
 
-    def _planned(self, message: ActionChunk) -> Plan:
+    def _plan(self, message: ActionChunk) -> Plan:
         """Return what the executor makes of a chunk, or raise ChunkRefused."""
         if time.monotonic() > self._looked_s + 2 * LOOK_S:  # the timer is starved
             self._look_for_rivals()
@@ -191,17 +201,17 @@ class ExecutorNode(ManagedNode):
             return self._arms.executor.receive(request(message, seen_s), self._timeline.now_s())
         except ChunkRefused:
             raise
-        except Exception as error:
+        except Exception as error:  # a fault of this package: the chunk is not to be trusted
             self.get_logger().error(traceback.format_exc())
             text = f"{type(error).__name__}: {error}"
             raise ChunkRefused(Verdict.MALFORMED, text) from error
 
     def _refuse(self, refusal: ChunkRefused) -> None:
         """Say why; brake unless what runs is still good."""
-        self._book.refusals[refusal.verdict] += 1
+        self._counts.refusals[refusal.verdict] += 1
         if self._gate.active or self._status.message.message != str(refusal):
             self.get_logger().warning(f"refused: {refusal}")
-        self._status.blame(refusal.verdict, str(refusal))
+        self._status.refuse(refusal.verdict, str(refusal))
         if refusal.verdict.brakes:
             self._arms.brake()
         self._tell(always=True)
@@ -211,12 +221,12 @@ class ExecutorNode(ManagedNode):
     def _halt(self, verdict: Verdict, text: str) -> float:
         """Brake for a reason that no chunk gave; return when the arms rest."""
         self.get_logger().error(f"braked: {text}")
-        self._status.blame(verdict, f"braked: {text}")
+        self._status.refuse(verdict, f"braked: {text}")
         return self._arms.brake()
 
     def _stop(self, reason: str) -> None:
         """Brake and stay stopped until ~/resume."""
-        if not self._lock.stop(reason):
+        if not self._e_stop.stop(reason):
             return
         self._gate.stopped = reason
         self.get_logger().error(f"stopped: {reason}")
@@ -226,14 +236,14 @@ class ExecutorNode(ManagedNode):
     def _on_stop(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
         self._guard(self._stop)("~/stop was called")
         answer.success = True
-        answer.message = f"stopped ({self._lock.reason}); ~/resume ends it"
+        answer.message = f"stopped ({self._e_stop.reason}); ~/resume ends it"
         return answer
 
     def _on_resume(self, _: Trigger.Request, answer: Trigger.Response) -> Trigger.Response:
-        if not self._lock.reason:
+        if not self._e_stop.reason:
             answer.success, answer.message = True, "was not stopped"
             return answer
-        fault = self._lock.resume(time.monotonic())
+        fault = self._e_stop.resume(time.monotonic())
         answer.success, answer.message = not fault, fault or "send a new goal to move"
         if not fault:
             self._gate.stopped = ""
@@ -244,11 +254,11 @@ class ExecutorNode(ManagedNode):
         return answer
 
     def _on_heartbeat(self, message: Bool) -> None:
-        self._lock.beat(message.data, time.monotonic())
+        self._e_stop.beat(message.data, time.monotonic())
         self._check_heartbeat()
 
     def _check_heartbeat(self) -> None:
-        fault = self._lock.fault(time.monotonic()) if self._gate.active else ""
+        fault = self._e_stop.fault(time.monotonic()) if self._gate.active else ""
         if fault:
             self._stop(fault)
 
@@ -263,7 +273,7 @@ class ExecutorNode(ManagedNode):
             # A message more would fight with the other's: brake if moving, then nothing.
             self._arms.leave_at(self._halt(Verdict.CONFLICT, text))
         elif text != before and text:
-            self._status.blame(Verdict.CONFLICT, f"braked: {text}")
+            self._status.refuse(Verdict.CONFLICT, f"braked: {text}")
         elif before and not text:
             self.get_logger().info("nobody else commands the arms any more: send a new goal")
             self._gate.end_goals(self._timeline.now_s())
@@ -319,9 +329,7 @@ class ExecutorNode(ManagedNode):
         if self._gate.active:
             self._check_heartbeat()
             self._check_joints(now_s)
-            self._publish_commanded(
-                now_s
-            )  # before it is forgotten: the hold is told at least once
+            self._publish_commanded(now_s)  # at least once before the hold is forgotten
             self._arms.tick(now_s)
             self._gate.settling = time.monotonic() < self._active_s + DISCOVERY_S
             if self._gate.jumped and self._arms.known:
@@ -341,7 +349,7 @@ class ExecutorNode(ManagedNode):
     def _state(self) -> int:
         if not self._gate.active:
             return ExecutorStatus.INACTIVE
-        if self._lock.reason:
+        if self._e_stop.reason:
             return ExecutorStatus.STOPPED
         if self._arms.moving:
             return ExecutorStatus.EXECUTING
@@ -350,27 +358,22 @@ class ExecutorNode(ManagedNode):
 
     def _tell(self, always: bool = False) -> None:
         """Publish the status if it says something new."""
-        account = self._book.total(self._arms.account)
+        account = self._counts.total(self._arms.account)
         speed = self.values["speed"]
-        changed = self._status.update(self._state(), self._lock.reason, speed, account)
+        changed = self._status.update(self._state(), self._e_stop.reason, speed, account)
         if changed or always:
             self._status.publish(self._arms.progress)
 
     def _reports(self) -> list[Report]:
         now = Moment(self._timeline.now_s(), time.monotonic())
-        status, gate = self._status.message, self._gate
-        published, self._published = self._published, (self._arms.output.published, now.steady_s)
-        rate_hz = (self._arms.output.published - published[0]) / max(
-            now.steady_s - published[1], 1e-3
-        )
-        problem = self._joints.problem(now) if gate.active else ""
+        output, (count, at_s) = self._arms.output, self._published
+        self._published = (output.published, now.steady_s)
+        rate_hz = (output.published - count) / max(now.steady_s - at_s, 1e-3)
+        problem = self._joints.problem(now) if self._gate.active else ""
         age_s = self._joints.age_s(now)
-        return [
-            reports.chunks(self._book.values(self._arms.account), status),
-            reports.joint_states(self._joints, self._joint_rate.hz(), age_s, problem),
-            reports.output(self._arms.output, max(rate_hz, 0.0), gate),
-            reports.stop(status, gate),
-        ]
+        joints = joints_report(self._joints, self._joint_rate.hz(), age_s, problem)
+        chunks = self._counts.values(self._arms.account)
+        return reports(self._status.message, self._gate, chunks, joints, output, max(rate_hz, 0.0))
 
     def _set_speed(self, given: list[Set]) -> None:
         for parameter in given:

@@ -1,4 +1,4 @@
-"""The executor node's status message: on change and once a second."""
+"""What may stop the executor, what became of its chunks, and how it tells of both."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from dfm_vla_ros.robot.plan import Plan
 from dfm_vla_ros.robot.progress import Account, Progress
 
 
-class StopLock:
-    """Says whether the arms are stopped and why; knows nothing of ROS.
+class EStop:
+    """Whether the arms are stopped until somebody resumes, and why; knows nothing of ROS.
 
-    Times are of a steady clock [s]. The heartbeat stops on ``False`` and on silence; while it does
-    either, the lock cannot be opened.
+    Times are of a steady clock [s]. A heartbeat that says ``False`` or is silent stops the arms,
+    and while it does they cannot be resumed.
     """
 
     def __init__(self, heartbeat_timeout_s: float, reason: str = "") -> None:
@@ -46,7 +46,7 @@ class StopLock:
         return True
 
     def resume(self, now_s: float) -> str:
-        """Open the lock; return why that is not possible, or an empty text."""
+        """End the stop; return why that is not possible, or an empty text."""
         fault = self.fault(now_s)
         if not fault:
             self.reason = ""
@@ -79,7 +79,7 @@ LARGEST_LEAD_S = 0.1
 
 
 class Gate:
-    """Lets chunks through while nothing speaks against it.
+    """Decides whether a chunk may move the arms.
 
     Attributes:
         active: the node is active.
@@ -90,7 +90,6 @@ class Gate:
     """
 
     def __init__(self) -> None:
-        """Begin closed: the node is not active."""
         self.active = False
         self.stopped = self.conflict = self.jumped = ""
         self.settling = self._has_jumped = False
@@ -115,6 +114,7 @@ class Gate:
     def _checks(
         self, goal_id: str, observation_s: float, now_s: float
     ) -> tuple[tuple[bool, Verdict, str], ...]:
+        """Return conditions in order of importance, each with what to say if it fails."""
         ahead_s = observation_s - now_s
         return (
             (self.active, Verdict.NOT_ACTIVE, "the executor is not active: activate it"),
@@ -144,7 +144,7 @@ class Gate:
         )
 
     def end_goals(self, now_s: float) -> None:
-        """Let no goal move the arms that was seen, nor a chunk that was observed, before now."""
+        """Ignore the goals known so far, and chunks that were observed before now."""
         self._ended, self._open_s = frozenset(self._goals), now_s
 
     def clock_jumped(self, text: str) -> None:
@@ -155,11 +155,10 @@ class Gate:
 WINDOW_S = 5.0
 
 
-class Rate:
+class RecentRate:
     """Counts events of the last seconds."""
 
     def __init__(self) -> None:
-        """Begin now."""
         self._began_s = time.monotonic()
         self._times: deque[float] = deque()
 
@@ -179,14 +178,13 @@ class Rate:
             self._times.popleft()
 
 
-class ChunkBook:
-    """Counts what comes and what is refused; adds what the executor says of the rest."""
+class ChunkCounts:
+    """Counts chunks that come and that are refused; adds what the executor says of the rest."""
 
     def __init__(self) -> None:
-        """Begin with nothing received."""
         self.received = 0
         self.refusals: Counter[Verdict] = Counter()
-        self.rate = Rate()
+        self.rate = RecentRate()
         self._earlier = Account()
         self._latencies_s: deque[float] = deque(maxlen=200)
         self.late = 0
@@ -197,8 +195,8 @@ class ChunkBook:
         self.received += 1
         self.rate.add()
 
-    def publish(self, latency_s: float, late_s: float) -> None:
-        """A chunk's plan went out so long after its observation and after its first point."""
+    def published(self, latency_s: float, late_s: float) -> None:
+        """A plan went out ``latency_s`` after its observation, ``late_s`` after its start."""
         self._latencies_s.append(latency_s)
         self.late += late_s > 0
 
@@ -265,7 +263,7 @@ class StatusTopic:
         message.inference_time = chunk.inference_time
         message.time_scale = plan.time_scale
 
-    def blame(self, verdict: Verdict, text: str) -> None:
+    def refuse(self, verdict: Verdict, text: str) -> None:
         """Say why the newest chunk was refused or stopped."""
         self.message.error_code, self.message.message = int(verdict), text
 
@@ -292,44 +290,54 @@ class StatusTopic:
         self._topic.publish(message)
 
 
-def chunks(values: Mapping[str, Any], status: ExecutorStatus) -> Report:
-    """Return how the chunks go; ``values`` are the book's."""
+def reports(
+    status: ExecutorStatus,
+    gate: Gate,
+    chunks: Mapping[str, Any],
+    joints: Report,
+    output: Output,
+    rate_hz: float,
+) -> list[Report]:
+    """Return the health of all parts; ``chunks`` are the counts, ``rate_hz`` the output's."""
     good = status.error_code == ExecutorStatus.OK
-    return Report("chunks", Level.OK if good else Level.WARN, status.message or "ok", values)
+    level = Level.OK if good else Level.WARN
+    return [
+        Report("chunks", level, status.message or "ok", chunks),
+        joints,
+        _output_report(output, rate_hz, gate),
+        _stop_report(status, gate),
+    ]
 
 
-def joint_states(watch: JointStateHealth, rate_hz: float, age_s: float, problem: str) -> Report:
+def joints_report(joints: JointStateHealth, rate_hz: float, age_s: float, problem: str) -> Report:
     """Return how the joint states come."""
-    fault = problem or watch.fault
+    fault = problem or joints.fault
     values = {
         "rate [Hz]": rate_hz,
         "age [s]": age_s,
-        "received": watch.count,
-        "not taken": watch.refused,
+        "received": joints.count,
+        "not taken": joints.refused,
     }
     level = Level.ERROR if problem else Level.WARN if fault else Level.OK
     return Report("joint_states", level, fault or "ok", values)
 
 
-def output(made: Output, rate_hz: float, gate: Gate) -> Report:
+def _output_report(output: Output, rate_hz: float, gate: Gate) -> Report:
     """Return what is commanded; a stream must hold its rate."""
-    wanted_hz = made.rate_hz
-    slow = bool(wanted_hz and made.published and not gate.conflict and rate_hz < 0.9 * wanted_hz)
     values = {
-        "topics": ", ".join(made.topics) or "none",
-        "published": made.published,
+        "topics": ", ".join(output.topics) or "none",
+        "published": output.published,
         "rate [Hz]": rate_hz,
-        "ticks lost": made.lost,
+        "ticks lost": output.lost,
     }
     if gate.conflict:
         return Report("output", Level.ERROR, gate.conflict, values)
-    if slow:
-        return Report("output", Level.WARN, f"slower than {wanted_hz} Hz", values)
+    if output.published and rate_hz < 0.9 * output.rate_hz:
+        return Report("output", Level.WARN, f"slower than {output.rate_hz} Hz", values)
     return Report("output", values=values)
 
 
-def stop(status: ExecutorStatus, gate: Gate) -> Report:
-    """Return whether the arms may move."""
+def _stop_report(status: ExecutorStatus, gate: Gate) -> Report:
     values = {"dry run": status.dry_run, "speed": status.speed}
     if gate.stopped:
         return Report("stop", Level.WARN, f"stopped: {gate.stopped}", values)

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import rclpy
@@ -75,27 +76,18 @@ def declare(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
 
 
 def _declare(node: Node, parameter: Parameter) -> Any:
-    """Declare one parameter; explain what is wrong with the value given."""
+    name, default = parameter.name, parameter.default
     try:
-        value = node.declare_parameter(
-            parameter.name, parameter.default, parameter.descriptor()
-        ).value
+        value = node.declare_parameter(name, default, parameter.descriptor()).value
     except InvalidParameterValueException as error:
-        raise ParameterError(
-            f"parameter {parameter.name}: {error}; allowed is {parameter.bounds} "
-            f"({parameter.description})"
-        ) from error
+        problem = f"{error}; allowed is {parameter.bounds}"
     except ParameterException as error:
-        kind = type(parameter.default).__name__
-        raise ParameterError(
-            f"parameter {parameter.name}: {error}; its type is {kind} ({parameter.description})"
-        ) from error
-    if isinstance(value, float) and not math.isfinite(value):  # no range excludes NaN
-        raise ParameterError(
-            f"parameter {parameter.name}: {value} is not finite; allowed is {parameter.bounds} "
-            f"({parameter.description})"
-        )
-    return value
+        problem = f"{error}; its type is {type(default).__name__}"
+    else:
+        if not isinstance(value, float) or math.isfinite(value):  # no range excludes NaN
+            return value
+        problem = f"{value} is not finite; allowed is {parameter.bounds}"
+    raise ParameterError(f"parameter {name}: {problem} ({parameter.description})")
 
 
 def _refuse_unknown(node: Node) -> None:
@@ -218,21 +210,23 @@ class ManagedNode(LifecycleNode):
             response.success = False
             return response
 
+    # rclpy calls these; around an activation its own enable and disable managed publishers.
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See `configure`."""
-        return self._run(self.configure, lambda: super(ManagedNode, self).on_configure(state))
+        return self._run(self.configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Enable the managed publishers, then `activate`."""
-        return self._run(lambda: super(ManagedNode, self).on_activate(state), self.activate)
+        return self._run(partial(super().on_activate, state), self.activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """`deactivate`, then disable the managed publishers: the last word still gets out."""
-        return self._run(self.deactivate, lambda: super(ManagedNode, self).on_deactivate(state))
+        return self._run(self.deactivate, partial(super().on_deactivate, state))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """See `cleanup`."""
-        return self._run(self.cleanup, lambda: super(ManagedNode, self).on_cleanup(state))
+        return self._run(self.cleanup)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Deactivate if need be, then `cleanup`."""
@@ -265,23 +259,6 @@ SWITCH_S = 5e-4
 Python's default, 5 ms, is what a chunk just made or an image just come would wait for."""
 
 
-class Stop:
-    """Set by SIGINT and SIGTERM.
-
-    rclpy's own handlers invalidate the context at once, under the feet of a callback that is just
-    publishing. This one lets the callback end, and the node say its last words.
-    """
-
-    def __init__(self) -> None:
-        """Take over both signals of this process."""
-        self.requested = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._request)
-
-    def _request(self, number: int, frame: object) -> None:
-        self.requested = True
-
-
 def run(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
     """Spin one node until SIGINT or SIGTERM; return the exit status.
 
@@ -289,14 +266,19 @@ def run(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -
     it is destroyed. A DfmVlaError that a callback raises ends the process with its message. The
     node must have a timer: a signal is noticed when the next callback is due.
 
+    rclpy's own signal handlers invalidate the context at once, under the feet of a callback that
+    is just publishing. Those here let the callback end, and the node say its last words.
+
     Nodes see this machine alone unless ROS_AUTOMATIC_DISCOVERY_RANGE says otherwise.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    stop = Stop()
+    came: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: came.append(number))
     sys.setswitchinterval(SWITCH_S)
     rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        _spin(make_node, stop)
+        _spin(make_node, lambda: bool(came))
     except DfmVlaError as error:
         print(error, file=sys.stderr, flush=True)
         return 1
@@ -306,22 +288,21 @@ def run(make_node: Callable[[], Node], arguments: Sequence[str] | None = None) -
     return 0
 
 
-def _spin(make_node: Callable[[], Node], stop: Stop) -> None:
+def _spin(make_node: Callable[[], Node], interrupted: Callable[[], bool]) -> None:
     """Make the node, spin it, take it down in order."""
     node = make_node()
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     try:
         if isinstance(node, ManagedNode):
-            node.interrupted = lambda: stop.requested
+            node.interrupted = interrupted
             node.start()
-        while not stop.requested:
+        while not interrupted():
             executor.spin_once()
     except Interrupted:
         pass  # by the signal that ends the node anyway
     finally:
-        close = getattr(node, "close", None)
-        if close is not None:
-            close()
+        if hasattr(node, "close"):
+            node.close()
         executor.shutdown()
         node.destroy_node()
