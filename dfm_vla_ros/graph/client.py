@@ -6,8 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import rclpy
 from rclpy.action import ActionClient
@@ -25,20 +24,9 @@ from dfm_vla_ros.srv import ResetTask
 
 Result = ExecuteInstruction.Result
 ERROR_NAMES = {
-    getattr(Result, name): name
-    for name in (
-        "NONE",
-        "TIMEOUT",
-        "CANCELED",
-        "PREEMPTED",
-        "STALE_OBSERVATION",
-        "BAD_INSTRUCTION",
-        "INFERENCE_FAILED",
-        "NOT_READY",
-        "EXECUTOR_STOPPED",
-        "EXECUTOR_LOST",
-        "CLOCK_JUMPED",
-    )
+    code: name
+    for name in dir(Result)
+    if name.isupper() and isinstance(code := getattr(Result, name), int)
 }
 
 
@@ -47,7 +35,7 @@ class GraphSilent(DfmVlaError):
 
 
 @dataclass
-class Run:
+class GoalRun:
     """How one goal went.
 
     Attributes:
@@ -95,12 +83,9 @@ class GraphClient:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self.statuses: dict[str, Any] = {}
-        for topic, kind in (
-            ("policy_node/status", PolicyStatus),
-            ("executor_node/status", ExecutorStatus),
-            ("task_status", TaskStatus),
-        ):
-            self._keep(topic, kind)
+        self._keep("policy_node/status", PolicyStatus)
+        self._keep("executor_node/status", ExecutorStatus)
+        self._keep("task_status", TaskStatus)
         self._reset = self.node.create_client(ResetTask, "reset_task")
         self.goals = ActionClient(self.node, ExecuteInstruction, "execute_instruction")
 
@@ -127,22 +112,17 @@ class GraphClient:
         """Wait until the policy is loaded and the executor knows where the arms are."""
         self.until(self._reset.service_is_ready, timeout_s, "service reset_task")
         self.until(self.goals.server_is_ready, timeout_s, "action execute_instruction")
-        self.until(
-            lambda: (
-                self._state("executor_node/status")
-                not in (ExecutorStatus.WAITING, ExecutorStatus.INACTIVE)
-            ),
-            timeout_s,
-            "executor with joint states",
-        )
-        self.until(
-            lambda: (
-                self._state("policy_node/status")
-                not in (PolicyStatus.LOADING, PolicyStatus.INACTIVE)
-            ),
-            timeout_s,
-            "policy that is loaded",
-        )
+        waiting = (ExecutorStatus.WAITING, ExecutorStatus.INACTIVE)
+        self._wait_state("executor_node/status", waiting, timeout_s, "executor with joint states")
+        loading = (PolicyStatus.LOADING, PolicyStatus.INACTIVE)
+        self._wait_state("policy_node/status", loading, timeout_s, "policy that is loaded")
+
+    def _wait_state(self, topic: str, unready: tuple, timeout_s: float, what: str) -> None:
+        def ready() -> bool:
+            status = self.statuses.get(topic)
+            return status is not None and status.state not in unready
+
+        self.until(ready, timeout_s, what)
 
     def wait_listener(self, name: str, topics: Iterable[str], timeout_s: float) -> None:
         """Wait until node ``name`` subscribes to each of ``topics``."""
@@ -177,7 +157,7 @@ class GraphClient:
         timeout_s: float,
         patience_s: float,
         on_feedback: Callable[[ExecuteInstruction.Feedback], None] = lambda feedback: None,
-    ) -> Run:
+    ) -> GoalRun:
         """Send a goal and wait for its end.
 
         Args:
@@ -200,7 +180,7 @@ class GraphClient:
         self.until(ended.done, patience_s, "end of the goal")
         result = ended.result().result
         times.pop(0, None)
-        return Run(
+        return GoalRun(
             result.error_code,
             result.error_msg,
             result.chunks,
@@ -208,22 +188,10 @@ class GraphClient:
             list(times.values()),
         )
 
-    def _state(self, topic: str) -> int:
-        """Return the state in the newest status; 0, the least ready one, before the first."""
-        status = self.statuses.get(topic)
-        return 0 if status is None else status.state
-
-    def __enter__(self) -> GraphClient:
-        """Return itself."""
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the graph."""
+    def __exit__(self, *_: object) -> None:
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)

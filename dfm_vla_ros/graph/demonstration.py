@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from types import TracebackType
+from typing import Self
 
 from dfm_vla_ros.bags.storage import TOPICS
 from dfm_vla_ros.bags.writing import remove_bag
@@ -77,13 +77,12 @@ class Demonstration:
     """Starts the nodes; as a context manager it ends them, whatever happens."""
 
     def __init__(self, settings: Settings) -> None:
-        """Start nothing yet."""
         self._settings = settings
         self._stack = ExitStack()
         self._recorded = 0
         self.checkpoint_hash = ""
 
-    def __enter__(self) -> Demonstration:
+    def __enter__(self) -> Self:
         """Start every process."""
         settings = self._settings
         if settings.record_episodes:
@@ -98,13 +97,7 @@ class Demonstration:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """End every process."""
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def _start(self, settings: Settings) -> None:

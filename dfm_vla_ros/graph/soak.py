@@ -8,8 +8,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import linear_regression
 from typing import Any
 
+import psutil
 from builtin_interfaces.msg import Time
 from std_srvs.srv import Trigger
 
@@ -51,12 +53,7 @@ class Record:
         """Return the slope of a process's memory over the last two thirds of its life."""
         samples = self.memory_mb[process]
         late = samples[len(samples) // 3 :]
-        if len(late) < 3:
-            return 0.0
-        mean_t = sum(t for t, _ in late) / len(late)
-        mean_m = sum(m for _, m in late) / len(late)
-        spread = sum((t - mean_t) ** 2 for t, _ in late)
-        return 60 * sum((t - mean_t) * (m - mean_m) for t, m in late) / spread
+        return 60 * linear_regression(*zip(*late, strict=True)).slope if len(late) > 2 else 0.0
 
 
 class Soak:
@@ -242,11 +239,11 @@ class Soak:
         self._last = status
 
     def _measure(self) -> None:
+        at_s = time.monotonic() - self._began_s
         for name, child in self._children.members.items():
             resident = resident_mb(child.process.pid)
             if resident is not None:
-                samples = self.record.memory_mb.setdefault(name, [])
-                samples.append((time.monotonic() - self._began_s, resident))
+                self.record.memory_mb.setdefault(name, []).append((at_s, resident))
 
 
 def told_since(status: PolicyStatus | ExecutorStatus | None, moment: Time) -> bool:
@@ -260,8 +257,6 @@ def told_since(status: PolicyStatus | ExecutorStatus | None, moment: Time) -> bo
 def resident_mb(pid: int) -> float | None:
     """Return the resident memory of a process [MB], None if it is gone."""
     try:
-        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
-            line = next((line for line in status if line.startswith("VmRSS:")), None)
-    except (FileNotFoundError, ProcessLookupError):
+        return psutil.Process(pid).memory_info().rss / 2**20
+    except psutil.NoSuchProcess:
         return None
-    return None if line is None else int(line.split()[1]) / 1024
