@@ -18,8 +18,14 @@ from dfm_vla_ros.bags.replay import Job, answers, read_images
 from dfm_vla_ros.bags.replay_records import read_recording, relative_topics
 from dfm_vla_ros.bags.replay_session import WANTED
 from dfm_vla_ros.nodes.messages import camera_info
-from dfm_vla_ros.nodes.monitor_image import Camera, annotate, drawings, enlarged
-from dfm_vla_ros.nodes.monitor_markers import Look, Plan
+from dfm_vla_ros.nodes.monitor_drawing import (
+    Look,
+    Pinhole,
+    ShownPlan,
+    annotate,
+    drawings,
+    enlarged,
+)
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.kinematics import Kinematics, arm_confidence, robot_description, tip_paths
 from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
@@ -50,7 +56,7 @@ def main() -> None:
     trace = answer.chunk.trace
     fan = tip_paths(tokenizer, kinematics, trace.tokens, record.reference)
     confidence = arm_confidence(tokenizer, trace.confidence[-1:])[0]
-    plan = Plan(fan[-1], confidence, record.committed_steps, fan)
+    plan = ShownPlan(fan[-1], confidence, record.committed_steps, fan)
     stamps = stamp_ns - np.arange(0, 3 * 10**9, 5 * 10**7)[::-1]
     before = recording.joints["joint_states"].at(stamps)
     trail = kinematics.points(before[np.isfinite(before).all(axis=1)])
@@ -68,13 +74,13 @@ def main() -> None:
     cv2.imwrite(str(options.picture), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
-def camera(kinematics: Kinematics, view: np.ndarray) -> Camera:
+def camera(kinematics: Kinematics, view: np.ndarray) -> Pinhole:
     """Return the twin's third camera."""
     height, width = view.shape[:2]
     frame = f"{CAMERA}_camera_optical_frame"
     info = camera_info(frame, width, height, FIELD_OF_VIEW_DEG[CAMERA])
     pose = kinematics.poses(np.zeros(kinematics.dimension), (frame,))[frame]
-    return Camera(np.reshape(info.k, (3, 3)), (width, height), pose)
+    return Pinhole(np.reshape(info.k, (3, 3)), (width, height), pose)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from geometry_msgs.msg import TransformStamped
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
@@ -29,17 +29,20 @@ from dfm_vla_ros.nodes.clock import TimeBase
 from dfm_vla_ros.nodes.inputs import message_type
 from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare, run
 from dfm_vla_ros.nodes.messages import fill, to_rgb
-from dfm_vla_ros.nodes.monitor_image import Camera, annotate, drawings, enlarged
-from dfm_vla_ros.nodes.monitor_markers import (
+from dfm_vla_ros.nodes.monitor_drawing import (
     PATHS,
     Ghost,
     Look,
+    Pinhole,
+    annotate,
     deleted,
+    drawings,
+    enlarged,
     executed_markers,
     plan_markers,
     texts,
 )
-from dfm_vla_ros.nodes.monitor_scene import Scene
+from dfm_vla_ros.nodes.monitor_scene import MonitorScene
 from dfm_vla_ros.observing.cameras import TRANSPORTS
 from dfm_vla_ros.observing.observer import TASK_STATUS, Observer
 from dfm_vla_ros.observing.sources import COMMANDED, MEASURED, TRIGGER, Moment, ObserverSettings
@@ -51,12 +54,6 @@ Array = NDArray[np.float64]
 
 MOVING = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE, history=HistoryPolicy.KEEP_LAST, depth=100
-)
-FIXED = QoSProfile(
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
 )
 
 
@@ -79,7 +76,7 @@ class Transforms:
         self._kinematics, self._message = kinematics, TFMessage
         self._moving = [link for link in kinematics.links[1:] if link not in kinematics.fixed]
         self._topic = node.create_publisher(TFMessage, "tf", MOVING)
-        self._fixed_topic = node.create_publisher(TFMessage, "tf_static", FIXED)
+        self._fixed_topic = node.create_publisher(TFMessage, "tf_static", qos.STATUS)
         self._description = node.create_publisher(String, "robot_description", qos.STATUS)
         self._description.publish(String(data=urdf))
         fixed = [link for link in kinematics.links[1:] if link in kinematics.fixed]
@@ -131,7 +128,7 @@ JOINT_TOPICS = (MEASURED, COMMANDED)
 
 
 class MonitorNode(Node):
-    """Feeds a `Scene` and shows it at a steady rate of real time."""
+    """Feeds a `MonitorScene` and shows it at a steady rate of real time."""
 
     def __init__(self) -> None:
         """Subscribe and begin to show."""
@@ -147,11 +144,11 @@ class MonitorNode(Node):
         tokenizer = load_action_tokenizer(
             Path(values["checkpoint"] or resource_path("checkpoints/default"))
         )
-        self._scene = Scene(tokenizer, self._kinematics, values["trail"])
+        self._scene = MonitorScene(tokenizer, self._kinematics, values["trail"])
         self._look = Look(self._kinematics.root, values["lifetime"], values["sure_confidence"])
         self._ghost = Ghost(urdf, self._kinematics) if values["ghost"] else None
         self._tf = Transforms(self, urdf, self._kinematics) if values["publish_tf"] else None
-        self._camera: Camera | None = None
+        self._camera: Pinhole | None = None
         self._trace: Subscription | None = None
         self._make_topics()
         self.create_timer(
@@ -204,7 +201,7 @@ class MonitorNode(Node):
         if self._camera is not None or frame not in links or not info.width or not info.k[0]:
             return
         rest = np.zeros(self._kinematics.dimension)
-        self._camera = Camera(
+        self._camera = Pinhole(
             np.reshape(info.k, (3, 3)),
             (info.width, info.height),
             self._kinematics.poses(rest, (frame,))[frame],

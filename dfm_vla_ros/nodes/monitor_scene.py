@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.nodes.monitor_markers import Plan
+from dfm_vla_ros.nodes.monitor_drawing import ShownPlan
 from dfm_vla_ros.observing.sources import EpisodeWatch
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.kinematics import TIPS, Kinematics, arm_confidence, tip_paths
@@ -24,21 +24,21 @@ EXECUTOR_STATES = ("waits for joint states", "holding", "executing", "inactive",
 POLICY_TROUBLE, EXECUTOR_TROUBLE = (3, 4), (0, 3, 4)
 
 
-class Scene:
+class MonitorScene:
     """Takes messages, rclpy's or a bag's.
 
     Attributes:
         plan: of the newest chunk; None after a hold and before the first.
         plan_is_new: set with each change of ``plan``; whoever has shown it unsets it.
-        complaint: why chunks cannot be drawn; empty if they can.
+        problem: why chunks cannot be drawn; empty if they can.
     """
 
     def __init__(self, tokenizer: ActionCodec, kinematics: Kinematics, trail_s: float) -> None:
         """Draw chunks of ``tokenizer``; remember where the grippers went for ``trail_s`` [s]."""
         self._tokenizer, self._kinematics, self._trail_s = tokenizer, kinematics, trail_s
-        self.plan: Plan | None = None
+        self.plan: ShownPlan | None = None
         self.plan_is_new = False
-        self.complaint = ""
+        self.problem = ""
         self._shown: tuple[str, int] | None = None
         self._held = ("", 0)
         self._trail: deque[tuple[float, Array]] = deque()
@@ -69,7 +69,7 @@ class Scene:
             tokens = np.asarray(message.tokens, dtype=np.int64).reshape(rows, -1)
             confidence = np.asarray(message.confidence).reshape(tokens.shape)
         except ValueError as error:
-            self.complaint = f"a trace of {rows} steps does not hold as many rows: {error}"
+            self.problem = f"a trace of {rows} steps does not hold as many rows: {error}"
             return
         self._take(message, tokens, confidence)
 
@@ -120,7 +120,7 @@ class Scene:
             self._task_line(),
             self._policy_line(),
             self._executor_line(),
-            (self.complaint, True),
+            (self.problem, True),
         ]
 
     def _goal_line(self) -> tuple[str, bool]:
@@ -159,24 +159,24 @@ class Scene:
 
     def _take(self, message: Any, tokens: NDArray, confidence: NDArray | None) -> None:
         """Make the plan of the last row; the others are the fan."""
-        self.complaint = self._misfit(message)
-        if self.complaint:
+        self.problem = self._mismatch(message)
+        if self.problem:
             return
         reference = np.asarray(message.reference_positions, dtype=np.float64)
         try:
             paths = tip_paths(self._tokenizer, self._kinematics, tokens, reference)
         except TokenizerError as error:
-            self.complaint = f"a chunk cannot be drawn: {error}"
+            self.problem = f"a chunk cannot be drawn: {error}"
             return
         horizon = self._tokenizer.horizon
         sure = np.full((horizon, len(ARMS)), np.nan)
         if confidence is not None:
             sure = arm_confidence(self._tokenizer, confidence[-1:])[0]
         committed = min(int(message.committed_steps), horizon)
-        plan = Plan(paths[-1], sure, committed, paths)
+        plan = ShownPlan(paths[-1], sure, committed, paths)
         self._show(plan, (message.goal_id, message.chunk_id))
 
-    def _misfit(self, message: Any) -> str:
+    def _mismatch(self, message: Any) -> str:
         """Return why these tokens are not the tokenizer's, or an empty text."""
         if message.tokenizer_hash != self._tokenizer.hash:
             return (
@@ -189,7 +189,7 @@ class Scene:
             return f"a chunk has {len(message.reference_positions)} reference positions"
         return ""
 
-    def _show(self, plan: Plan | None, chunk: tuple[str, int] | None) -> None:
+    def _show(self, plan: ShownPlan | None, chunk: tuple[str, int] | None) -> None:
         self.plan, self._shown, self.plan_is_new = plan, chunk, True
 
 

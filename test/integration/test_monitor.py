@@ -16,7 +16,7 @@ from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker, MarkerArray
 
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.monitor_markers import PATHS
+from dfm_vla_ros.nodes.monitor_drawing import PATHS
 from dfm_vla_ros.observing.cameras import to_rgb
 
 TRACE = "policy_node/trace"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from dfm_vla_ros.nodes import monitor_markers as markers
+from dfm_vla_ros.nodes import monitor_drawing as markers
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS
 from dfm_vla_ros.robot.kinematics import robot_description

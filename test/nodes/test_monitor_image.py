@@ -6,33 +6,32 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.nodes.messages import camera_info
-from dfm_vla_ros.nodes.monitor_image import Camera, annotate, drawings
-from dfm_vla_ros.nodes.monitor_markers import Look, Plan
+from dfm_vla_ros.nodes.monitor_drawing import Look, Pinhole, ShownPlan, annotate, drawings
 from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
 from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
 from dfm_vla_ros.sim.twin import Twin
 
 
 @pytest.fixture(scope="module")
-def camera() -> Camera:
+def camera() -> Pinhole:
     info = camera_info("third_camera_optical_frame", 96, 96, FIELD_OF_VIEW_DEG["third"])
     poses = Kinematics(robot_description()).poses(np.zeros(14))
-    return Camera(np.reshape(info.k, (3, 3)), (96, 96), poses["third_camera_optical_frame"])
+    return Pinhole(np.reshape(info.k, (3, 3)), (96, 96), poses["third_camera_optical_frame"])
 
 
-def test_that_a_point_ahead_of_the_camera_is_in_the_middle_of_the_picture(camera: Camera) -> None:
+def test_that_a_point_ahead_of_the_camera_is_in_the_middle_of_the_picture(camera: Pinhole) -> None:
     ahead = camera.pose[:3, 3] + 0.5 * camera.pose[:3, 2]
     for size in ((96, 96), (480, 480)):
         middle = (np.array(size) - 1) / 2
         np.testing.assert_allclose(camera.project(ahead[None], size)[0], middle, atol=1e-9)
 
 
-def test_that_a_point_behind_the_camera_has_no_pixel(camera: Camera) -> None:
+def test_that_a_point_behind_the_camera_has_no_pixel(camera: Pinhole) -> None:
     behind = camera.pose[:3, 3] - 0.5 * camera.pose[:3, 2]
     assert np.isnan(camera.project(behind[None], (96, 96))).all()
 
 
-def test_that_the_grippers_are_where_the_renderer_draws_them(camera: Camera) -> None:
+def test_that_the_grippers_are_where_the_renderer_draws_them(camera: Pinhole) -> None:
     """Moving one arm changes the picture around the pixels that its tip moves between."""
     twin = Twin((96, 96))
     twin.reset("place_block", 0)
@@ -68,11 +67,11 @@ def test_that_text_beyond_ascii_and_a_progress_that_is_no_number_do_no_harm() ->
     annotate(view, 64, [("räume ¿auf? 块", False)], float("nan"))
 
 
-def test_that_the_plan_is_drawn_where_the_camera_sees_it(camera: Camera) -> None:
+def test_that_the_plan_is_drawn_where_the_camera_sees_it(camera: Pinhole) -> None:
     start = np.array([0.3, 0.0, 0.1])
     path = start + np.linspace(0, 0.1, 9)[:, None, None] * np.array([0, 1, 0])
     path = np.repeat(path, 2, axis=1)
-    plan = Plan(path, np.full((8, 2), 0.3), 2, path[None])
+    plan = ShownPlan(path, np.full((8, 2), 0.3), 2, path[None])
     trail = np.repeat(start[None, None], 5, axis=0).repeat(2, axis=1)
     size = (384, 384)
     made = drawings(camera, size, plan, trail, Look("base_link"))

@@ -7,8 +7,8 @@ import pytest
 from builtin_interfaces.msg import Time
 from visualization_msgs.msg import Marker
 
-from dfm_vla_ros.nodes import monitor_markers as m
-from dfm_vla_ros.nodes.monitor_markers import Ghost
+from dfm_vla_ros.nodes import monitor_drawing as m
+from dfm_vla_ros.nodes.monitor_drawing import Ghost
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
 
@@ -16,9 +16,9 @@ LOOK = m.Look("base_link", lifetime_s=1.25)
 NOW = Time(sec=5)
 
 
-def plan(steps: int = 8, evaluations: int = 16, committed: int = 3) -> m.Plan:
+def plan(steps: int = 8, evaluations: int = 16, committed: int = 3) -> m.ShownPlan:
     rng = np.random.default_rng(evaluations)
-    return m.Plan(
+    return m.ShownPlan(
         rng.random((steps + 1, 2, 3)),
         rng.random((steps, 2)) * 0.4,
         committed,

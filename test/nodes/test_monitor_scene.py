@@ -8,7 +8,7 @@ from builtin_interfaces.msg import Time
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, PolicyStatus, PolicyTrace, TaskStatus
 
 from dfm_vla_ros.nodes.monitor_node import transforms
-from dfm_vla_ros.nodes.monitor_scene import Scene
+from dfm_vla_ros.nodes.monitor_scene import MonitorScene
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
@@ -28,8 +28,8 @@ def tokenizer() -> ActionCodec:
 
 
 @pytest.fixture
-def scene(tokenizer: ActionCodec, kinematics: Kinematics) -> Scene:
-    return Scene(tokenizer, kinematics, trail_s=1.0)
+def scene(tokenizer: ActionCodec, kinematics: Kinematics) -> MonitorScene:
+    return MonitorScene(tokenizer, kinematics, trail_s=1.0)
 
 
 def chunk(tokenizer: ActionCodec, **changes: object) -> ActionChunk:
@@ -64,7 +64,7 @@ def trace(tokenizer: ActionCodec, rows: int = 3) -> PolicyTrace:
 
 
 def test_that_a_chunk_alone_is_a_plan_without_confidence(
-    scene: Scene, tokenizer: ActionCodec
+    scene: MonitorScene, tokenizer: ActionCodec
 ) -> None:
     scene.take_chunk(chunk(tokenizer))
     assert scene.plan.path.shape == (9, 2, 3)
@@ -73,7 +73,7 @@ def test_that_a_chunk_alone_is_a_plan_without_confidence(
 
 
 def test_that_a_trace_says_more_of_the_same_chunk_before_it_or_after(
-    scene: Scene, tokenizer: ActionCodec
+    scene: MonitorScene, tokenizer: ActionCodec
 ) -> None:
     scene.take_trace(trace(tokenizer))
     scene.take_chunk(chunk(tokenizer))
@@ -84,7 +84,7 @@ def test_that_a_trace_says_more_of_the_same_chunk_before_it_or_after(
 
 
 def test_that_a_trace_that_comes_after_the_hold_is_not_shown_and_the_next_one_is(
-    scene: Scene, tokenizer: ActionCodec
+    scene: MonitorScene, tokenizer: ActionCodec
 ) -> None:
     scene.take_chunk(chunk(tokenizer))
     scene.take_chunk(ActionChunk(goal_id="g", chunk_id=1, hold=True))
@@ -96,7 +96,7 @@ def test_that_a_trace_that_comes_after_the_hold_is_not_shown_and_the_next_one_is
     assert scene.plan is not None
 
 
-def test_that_a_hold_ends_the_plan_once(scene: Scene, tokenizer: ActionCodec) -> None:
+def test_that_a_hold_ends_the_plan_once(scene: MonitorScene, tokenizer: ActionCodec) -> None:
     scene.take_chunk(chunk(tokenizer))
     scene.plan_is_new = False
     scene.take_chunk(ActionChunk(hold=True))
@@ -114,7 +114,7 @@ def test_that_a_hold_ends_the_plan_once(scene: Scene, tokenizer: ActionCodec) ->
     ],
 )
 def test_that_a_chunk_that_cannot_be_drawn_is_said_in_red(
-    scene: Scene, tokenizer: ActionCodec, changes: dict, message: str
+    scene: MonitorScene, tokenizer: ActionCodec, changes: dict, message: str
 ) -> None:
     scene.take_chunk(chunk(tokenizer, **changes))
     assert scene.plan is None
@@ -124,19 +124,19 @@ def test_that_a_chunk_that_cannot_be_drawn_is_said_in_red(
 
 
 def test_that_a_torn_trace_is_said_and_the_next_one_is_drawn(
-    scene: Scene, tokenizer: ActionCodec
+    scene: MonitorScene, tokenizer: ActionCodec
 ) -> None:
     torn = trace(tokenizer)
     torn.tokens = torn.tokens[:-5]
     scene.take_trace(torn)
-    assert "does not hold as many rows" in scene.complaint
+    assert "does not hold as many rows" in scene.problem
     scene.take_trace(trace(tokenizer))
     assert scene.plan is not None
-    assert not scene.complaint
+    assert not scene.problem
 
 
 def test_that_lines_name_instruction_progress_latency_stop_and_refusal(
-    scene: Scene, tokenizer: ActionCodec
+    scene: MonitorScene, tokenizer: ActionCodec
 ) -> None:
     assert [trouble for _, trouble in scene.lines()][2:4] == [True, True]
     scene.take_chunk(chunk(tokenizer))
@@ -156,7 +156,7 @@ def test_that_lines_name_instruction_progress_latency_stop_and_refusal(
 
 
 def test_that_the_trail_is_as_long_as_asked_and_ends_with_a_reset(
-    scene: Scene, kinematics: Kinematics
+    scene: MonitorScene, kinematics: Kinematics
 ) -> None:
     joints = np.array(REFERENCE)
     for number in range(200):
@@ -168,7 +168,7 @@ def test_that_the_trail_is_as_long_as_asked_and_ends_with_a_reset(
     assert scene.trail.shape == (0, 2, 3)
 
 
-def test_that_a_clock_that_goes_back_begins_the_trail_anew(scene: Scene) -> None:
+def test_that_a_clock_that_goes_back_begins_the_trail_anew(scene: MonitorScene) -> None:
     scene.take_joints(np.array(REFERENCE), 10.0)
     scene.take_joints(np.array(REFERENCE), 2.0)
     assert len(scene.trail) == 1

@@ -1,4 +1,4 @@
-"""Markers of what the policy plans, did and refuses; no node.
+"""What the monitor draws: markers of plans, ways and texts, and the annotated view; no node.
 
 Every marker has a namespace and an id of its own that stay: a new one replaces the old, one that
 means nothing any more is deleted, and one that nobody renews ends by itself (``lifetime``).
@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Quaternion
@@ -22,6 +23,8 @@ from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.kinematics import Kinematics, pose, quaternion
 
 Array = NDArray[np.float64]
+Rgb = NDArray[np.uint8]
+Colour = tuple[float, ...]
 
 PLAN, COMMITTED, REFINEMENT, EXECUTED = "plan", "committed", "refinement", "executed"
 STATUS, COMMANDED = "status", "commanded"
@@ -50,7 +53,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ShownPlan:
     """The paths of one chunk.
 
     Attributes:
@@ -66,7 +69,7 @@ class Plan:
     fan: Array
 
 
-def plan_markers(plan: Plan, look: Look, stamp: Time) -> list[Marker]:
+def plan_markers(plan: ShownPlan, look: Look, stamp: Time) -> list[Marker]:
     """Return markers of PATHS for both arms."""
     markers = []
     for index, arm in enumerate(ARMS):
@@ -153,12 +156,12 @@ def fan_marker(namespace: str, fan: Array, look: Look, stamp: Time) -> Marker:
     return marker
 
 
-def fan_colour(settled: float) -> tuple[float, float, float, float]:
-    """Return the colour of a path at a share of the refinement: violet to yellow, ever denser."""
+def fan_colour(settled: float) -> Colour:
+    """Return the colour of a path at a share of the refinement, from violet to yellow."""
     return (0.3 + 0.7 * settled, 0.2 + 0.65 * settled, 0.9 - 0.7 * settled, 0.1 + 0.5 * settled)
 
 
-def confidence_colour(confidence: float, sure: float) -> tuple[float, float, float, float]:
+def confidence_colour(confidence: float, sure: float) -> Colour:
     """Return red (0) over yellow to green (``sure`` and above); grey if it is not known."""
     if not np.isfinite(confidence):
         return UNKNOWN_COLOUR
@@ -172,14 +175,6 @@ def colour(rgba: Sequence[float]) -> ColorRGBA:
     return ColorRGBA(r=float(r), g=float(g), b=float(b), a=float(a))
 
 
-def shape_marker(number: int, kind: int, size: Sequence[float], look: Look, stamp: Time) -> Marker:
-    """Return one body of the commanded robot, to be placed."""
-    marker = _marker(COMMANDED, number, kind, look, stamp)
-    marker.scale.x, marker.scale.y, marker.scale.z = map(float, size)
-    marker.color = colour((0.3, 0.7, 1.0, 0.25))
-    return marker
-
-
 def _marker(namespace: str, number: int, kind: int, look: Look, stamp: Time) -> Marker:
     marker = Marker(ns=namespace, id=number, type=kind, action=Marker.ADD)
     marker.header.frame_id, marker.header.stamp = look.frame, stamp
@@ -187,15 +182,6 @@ def _marker(namespace: str, number: int, kind: int, look: Look, stamp: Time) -> 
     sec, rest = divmod(look.lifetime_s, 1.0)
     marker.lifetime = Duration(sec=int(sec), nanosec=round(rest * 1e9))
     return marker
-
-
-@dataclass(frozen=True)
-class _Body:
-    link: str
-    origin: Array
-    kind: int
-    size: tuple[float, ...]
-    file: str
 
 
 class Ghost:
@@ -210,7 +196,7 @@ class Ghost:
         self._kinematics = kinematics
         robot = Robot(urdf, JOINT_NAMES)
         self._bodies = [
-            _body(link, shape)
+            (link, pose(shape.xyz, shape.rpy), *_solid(shape))
             for link, shapes in robot.shapes.items()
             if robot.sources(link)
             for shape in shapes
@@ -218,29 +204,137 @@ class Ghost:
 
     def markers(self, positions: Array, look: Look, stamp: Time) -> list[Marker]:
         """Return every body at ``positions`` (D,) [rad], grippers [m]; ids in the URDF's order."""
-        poses = self._kinematics.poses(positions, sorted({body.link for body in self._bodies}))
-        return [
-            self._marker(number, body, poses[body.link] @ body.origin, look, stamp)
-            for number, body in enumerate(self._bodies)
-        ]
+        poses = self._kinematics.poses(positions, sorted({body[0] for body in self._bodies}))
+        markers = []
+        for number, (link, origin, kind, size, file) in enumerate(self._bodies):
+            marker = _marker(COMMANDED, number, kind, look, stamp)
+            marker.scale.x, marker.scale.y, marker.scale.z = map(float, size)
+            marker.color = colour((0.3, 0.7, 1.0, 0.25))
+            at = poses[link] @ origin
+            x, y, z = at[:3, 3].tolist()
+            marker.pose.position = Point(x=x, y=y, z=z)
+            x, y, z, w = quaternion(at[:3, :3]).tolist()
+            marker.pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
+            marker.mesh_resource = file
+            markers.append(marker)
+        return markers
 
-    def _marker(self, number: int, body: _Body, at: Array, look: Look, stamp: Time) -> Marker:
-        marker = shape_marker(number, body.kind, body.size, look, stamp)
-        x, y, z = at[:3, 3].tolist()
-        marker.pose.position = Point(x=x, y=y, z=z)
-        x, y, z, w = quaternion(at[:3, :3]).tolist()
-        marker.pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
-        marker.mesh_resource = body.file
-        return marker
 
-
-def _body(link: str, shape: Shape) -> _Body:
-    origin, file = pose(shape.xyz, shape.rpy), ""
+def _solid(shape: Shape) -> tuple[int, tuple[float, ...], str]:
+    """Return a marker's type, size [m] and mesh."""
     if shape.kind == "mesh":
-        return _Body(link, origin, Marker.MESH_RESOURCE, shape.size, f"file://{shape.file}")
+        return Marker.MESH_RESOURCE, shape.size, f"file://{shape.file}"
     if shape.kind == "box":
-        return _Body(link, origin, Marker.CUBE, shape.size, file)
+        return Marker.CUBE, shape.size, ""
     diameter = 2 * shape.size[0]
     if shape.kind == "sphere":
-        return _Body(link, origin, Marker.SPHERE, (diameter,) * 3, file)
-    return _Body(link, origin, Marker.CYLINDER, (diameter, diameter, shape.size[1]), file)
+        return Marker.SPHERE, (diameter,) * 3, ""
+    return Marker.CYLINDER, (diameter, diameter, shape.size[1]), ""
+
+
+LINE_PX, MARGIN_PX, BAR_PX = 18, 6, 6
+FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.42
+WHITE, RED, DARK = (235, 235, 235), (255, 110, 95), (25, 25, 25)
+NEAREST_M = 0.02
+
+
+@dataclass(frozen=True)
+class Pinhole:
+    """A camera without distortion.
+
+    Attributes:
+        intrinsics: (3, 3), of an image of ``size``.
+        size: width, height [px].
+        pose: (4, 4) of the optical frame (z forward, x right, y down) in the robot's root.
+    """
+
+    intrinsics: Array
+    size: tuple[int, int]
+    pose: Array
+
+    def project(self, points: Array, size: tuple[int, int]) -> Array:
+        """Return (P, 2) pixels of ``points`` (P, 3) [m] in an image of ``size``; NaN: behind."""
+        seen = (points - self.pose[:3, 3]) @ self.pose[:3, :3]
+        in_front = np.where(seen[:, 2:] > NEAREST_M, seen[:, 2:], np.nan)
+        pixels = (seen / in_front) @ self.intrinsics.T
+        # The centre of the first pixel is at 0, its edge at -0.5.
+        scale = np.divide(size, self.size)
+        return (pixels[:, :2] + 0.5) * scale - 0.5
+
+
+def annotate(
+    view: Rgb,
+    width_px: int,
+    lines: Sequence[tuple[str, bool]],
+    progress: float,
+    drawings: Sequence[tuple[Array, Sequence[Colour], int]] = (),
+) -> Rgb:
+    """Return the view, enlarged, with polylines in it and lines of text and a bar below.
+
+    Args:
+        view: (H, W, 3) RGB.
+        width_px: of the result [px].
+        lines: texts, each with whether it tells of trouble.
+        progress: of the task, 0 to 1.
+        drawings: (points (P, 2) in the enlarged view [px], a colour a point, width [px]).
+    """
+    height_px = enlarged(view.shape[:2], width_px)
+    picture = cv2.resize(view, (width_px, height_px), interpolation=cv2.INTER_CUBIC)
+    for points, colours, thickness in drawings:
+        _polyline(picture, points, colours, thickness)
+    below = np.full((LINE_PX * len(lines) + MARGIN_PX + BAR_PX, width_px, 3), DARK, np.uint8)
+    share = min(max(progress, 0.0), 1.0) if np.isfinite(progress) else 0.0
+    below[:BAR_PX, : round(share * width_px)] = (90, 200, 110)
+    for number, (text, trouble) in enumerate(lines):
+        at = (MARGIN_PX, BAR_PX + LINE_PX * (number + 1) - 4)
+        ascii_text = text.encode("ascii", "replace").decode()
+        ink = RED if trouble else WHITE
+        cv2.putText(below, ascii_text, at, FONT, FONT_SCALE, ink, 1, cv2.LINE_AA)
+    return np.vstack([picture, below])
+
+
+def enlarged(shape: tuple[int, int], width_px: int) -> int:
+    """Return the height [px] of an image of ``shape`` (H, W) made ``width_px`` wide."""
+    return max(1, round(shape[0] * width_px / shape[1]))
+
+
+def drawings(
+    camera: Pinhole, size: tuple[int, int], plan: ShownPlan | None, trail: Array, look: Look
+) -> list[tuple[Array, list[Colour], int]]:
+    """Return plan, fan and executed path (T, A, 3) as `annotate` takes them."""
+    found = []
+    for arm in range(trail.shape[1] if plan is None else plan.path.shape[1]):
+        if len(trail) > 1:
+            shade = [EXECUTED_COLOUR] * len(trail)
+            found.append((camera.project(trail[:, arm], size), shade, 1))
+        if plan is None:
+            continue
+        for row, path in enumerate(plan.fan[:-1]):
+            shade = [fan_colour((row + 1) / len(plan.fan))] * len(path)
+            found.append((camera.project(path[:, arm], size), shade, 1))
+        sure = [confidence_colour(value, look.sure) for value in plan.confidence[:, arm]]
+        pixels = camera.project(plan.path[:, arm], size)
+        found.append((pixels, [sure[0], *sure], 2))
+        kept = pixels[: plan.committed_steps + 1 if plan.committed_steps else 0]
+        found.append((kept, [COMMITTED_COLOUR] * len(kept), 3))
+    return found
+
+
+def _polyline(picture: Rgb, points: Array, colours: Sequence[Colour], thickness: int) -> None:
+    """Draw the segments whose ends are known; a colour's alpha fades it into the picture."""
+    bounded = np.clip(points, -1e4, 1e4)
+    for first, second, rgba in zip(bounded[:-1], bounded[1:], colours[1:], strict=True):
+        if not np.isfinite([*first, *second]).all():
+            continue
+        ends = [tuple(int(v) for v in np.rint(end * 16)) for end in (first, second)]
+        cv2.line(picture, *ends, _faded(picture, first, rgba), thickness, cv2.LINE_AA, 4)
+
+
+def _faded(picture: Rgb, at: Array, rgba: Colour) -> Colour:
+    """Return the colour over what is in the picture at ``at`` (2,)."""
+    height, width = picture.shape[:2]
+    column, row = np.clip(np.rint(at), 0, (width - 1, height - 1)).astype(int)
+    return tuple(
+        255 * rgba[3] * value + (1 - rgba[3]) * float(below)
+        for value, below in zip(rgba[:3], picture[row, column], strict=True)
+    )
