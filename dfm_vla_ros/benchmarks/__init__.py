@@ -113,11 +113,7 @@ class EpisodeResult:
 
 
 def rebuilt(kind: type[Kind], content: Mapping[str, Any], **parts: type) -> Kind:
-    """Return the dataclass whose fields are ``content``; ``parts``: fields that are dataclasses.
-
-    Raises:
-        BenchmarkError: a field is missing or unknown.
-    """
+    """Return the dataclass that was sent as ``content``; ``parts``: those of its fields."""
     try:
         made = {name: part(**content[name]) for name, part in parts.items() if content[name]}
         return kind(**content | made)
@@ -223,11 +219,7 @@ class BenchmarkProtocol:
         return self.rendering == "always"
 
     def commands(self, actions: Array) -> Array:
-        """Return the simulator's actions (T, 7) for a policy's (T, 7).
-
-        Raises:
-            BenchmarkError: they have another shape.
-        """
+        """Return the simulator's actions (T, 7) for a policy's (T, 7)."""
         if actions.ndim != 2 or actions.shape[1] != len(self.ACTIONS):
             raise BenchmarkError(
                 f"the policy's actions are {actions.shape}, expected (T, {len(self.ACTIONS)}): "
@@ -236,24 +228,21 @@ class BenchmarkProtocol:
         return np.concatenate([actions[:, :6], self.gripper.command(actions[:, 6:])], axis=1)
 
 
+_ARRAY_MAKERS = {
+    "numpy.multiarray._reconstruct": np.empty(0).__reduce__()[0],
+    "numpy.multiarray.scalar": np.float64(0).__reduce__()[0],
+    "numpy.ndarray": np.ndarray,
+    "numpy.dtype": np.dtype,
+    "_codecs.encode": lambda text, encoding: text.encode("latin1"),
+}
+
+
 class ArrayUnpickler(pickle.Unpickler):
     """Builds arrays and plain values and nothing else, so that no file runs code."""
 
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
-        """Return numpy's own makers of arrays."""
-        # numpy has given two names to one module.
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            makers = {"_reconstruct": np.empty(0), "scalar": np.float64(0)}
-            if name in makers:
-                return makers[name].__reduce__()[0]
-        if (module, name) in {("numpy", "ndarray"), ("numpy", "dtype")}:
-            return getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):
-            return _latin
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
-
-
-def _latin(text: str, encoding: str) -> bytes:
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"encoding {encoding!r} is no part of an array")
-    return text.encode("latin1")
+        """Return numpy's own makers of arrays, whose module has had two names."""
+        known = f"{module}.{name}".replace(".core.", ".").replace("._core.", ".")
+        if known not in _ARRAY_MAKERS:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of an array")
+        return _ARRAY_MAKERS[known]

@@ -23,11 +23,7 @@ Kind = TypeVar("Kind", bound=Any)
 
 
 def presets(kind: type[Kind]) -> dict[str, Kind]:
-    """Return name -> settings of all presets in the file that ``kind.PRESETS`` names.
-
-    Raises:
-        BenchmarkError: the file is damaged.
-    """
+    """Return name -> settings of all presets in the file that ``kind.PRESETS`` names."""
     path = resource_path(kind.PRESETS)
     content = parse(dict[str, dict[str, Any]], read_yaml(path), str(path), BenchmarkError)
     return {
@@ -40,9 +36,6 @@ def find_preset(kind: type[Kind], name: str, **changes: Any) -> Kind:
     """Return a preset with ``changes``; those that are None change nothing.
 
     A changed preset says so in its name, so that its results are not taken for the preset's.
-
-    Raises:
-        BenchmarkError: there is no such preset, or a change is out of bounds.
     """
     found = presets(kind)
     if name not in found:
@@ -57,11 +50,7 @@ def find_preset(kind: type[Kind], name: str, **changes: Any) -> Kind:
 
 
 def read_cameras(pairs: Sequence[str], cameras: Sequence[str]) -> dict[str, str]:
-    """Return the policy's name -> the simulator's camera of texts ``NAME=CAMERA``.
-
-    Raises:
-        BenchmarkError: a text is of another form, or names none of ``cameras``.
-    """
+    """Return the policy's name -> the simulator's camera of texts ``NAME=CAMERA``."""
     found = {}
     for text in pairs:
         name, _, camera = text.partition("=")
@@ -142,10 +131,6 @@ def evaluate(
         again: whether episodes that ended in an error are run again.
         limit_s: an episode that takes longer is an error [s]; None: the plan's.
         say: takes a line at a time.
-
-    Raises:
-        BookError: the folder holds episodes of other settings.
-        SimulatorLost, RemoteError: simulator or policy do not start.
     """
     policy = policy_about(addresses)
     plan = plan.settled(policy.execute_steps)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from dfm_vla_ros import children
@@ -32,7 +32,7 @@ SHOWN_LINES = 3
 
 @dataclass(frozen=True)
 class Program:
-    """What runs in a simulator's own environment.
+    """What runs in a simulator's own environment: ``python -m module arguments``.
 
     Attributes:
         python: interpreter of that environment.
@@ -48,14 +48,10 @@ class Program:
 
 
 class SimulatorProcess:
-    """One process of the simulator; a context manager."""
+    """One process of the simulator."""
 
     def __init__(self, program: Program, log: Path) -> None:
-        """Start it; what it prints goes to ``log``.
-
-        Raises:
-            SimulatorLost: it does not start.
-        """
+        """Start it; what it prints goes to ``log``; raises SimulatorLost if it does not start."""
         self._program, self._log = program, log
         log.parent.mkdir(parents=True, exist_ok=True)
         self._folder = tempfile.TemporaryDirectory(prefix="simulator_code_")
@@ -70,7 +66,7 @@ class SimulatorProcess:
                 env=_environment(self._folder.name),
                 text=True,
             )
-        self.about: dict[str, Any] = json.loads(self._answer(SIMULATOR_START_S))
+        self.about: dict[str, Any] = self._answer(SIMULATOR_START_S)
 
     def ask(self, job: SimulatorJob, limit_s: float) -> dict[str, Any]:
         """Return the answer to a job.
@@ -78,36 +74,26 @@ class SimulatorProcess:
         Raises:
             SimulatorLost: the process died, or took longer than ``limit_s`` and was ended.
         """
-        try:
+        with suppress(BrokenPipeError):  # then there is no answer either
             print(json.dumps(asdict(job)), file=self._process.stdin, flush=True)
-        except BrokenPipeError as error:
-            raise self._lost(limit_s) from error
-        return json.loads(self._answer(limit_s))
+        return self._answer(limit_s)
 
     def close(self) -> None:
         """End it; a second time nothing happens."""
         children.end(self._process, patience_s=0.0)
-        self._process.communicate()  # closes the pipes
+        with suppress(ValueError):  # its pipes are closed already
+            self._process.communicate()
         self._folder.cleanup()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _answer(self, limit_s: float) -> str:
+    def _answer(self, limit_s: float) -> dict[str, Any]:
         line = _line_within(self._process, limit_s)
-        if not line.endswith("\n"):
-            raise self._lost(limit_s)
-        return line
-
-    def _lost(self, limit_s: float) -> SimulatorLost:
+        if line.endswith("\n"):
+            return json.loads(line)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
         self.close()
         said = children.last_lines(self._log, SHOWN_LINES).strip().replace("\n", " | ")
-        return SimulatorLost(
+        raise SimulatorLost(
             f"the simulator's process ended ({self._process.returncode}), or took more than "
             f"{limit_s:g} s; it said: {said or 'nothing'}; all of it is in {self._log}"
             f"{self._program.hint}"
@@ -128,12 +114,9 @@ class SimulatorPool:
             program: of the simulator.
             policies: address that each process asks; "": its jobs play recorded actions.
             folder: where the logs go.
-
-        Raises:
-            SimulatorLost: it does not start.
         """
         self._program, self._policies, self._folder = program, policies, folder
-        self._processes: list[SimulatorProcess | None] = [None] * len(policies)
+        self._processes: dict[int, SimulatorProcess] = {}
         self._stopped = threading.Event()
         self.about = self._started(0).about
 
@@ -141,60 +124,45 @@ class SimulatorPool:
         self, groups: Sequence[Sequence[SimulatorJob]], limit_s: float
     ) -> Iterator[tuple[Any, EpisodeResult]]:
         """Yield every job with how its episode went, as they end; longer is an error [s]."""
-        waiting: Queue[Sequence[SimulatorJob]] = Queue()
+        waiting: SimpleQueue[Sequence[SimulatorJob]] = SimpleQueue()
+        ended: SimpleQueue[tuple[SimulatorJob, EpisodeResult]] = SimpleQueue()
         for group in groups:
             waiting.put(group)
-        ended: Queue[tuple[SimulatorJob, EpisodeResult]] = Queue()
-        for number in range(len(self._processes)):
-            arguments = (number, waiting, ended, limit_s)
-            threading.Thread(target=self._work, args=arguments, daemon=True).start()
+
+        def work(number: int) -> None:
+            with suppress(Empty):
+                while True:
+                    for job in waiting.get_nowait():
+                        if not self._stopped.is_set():
+                            ended.put((job, self._episode(number, job, limit_s)))
+
+        for number in range(len(self._policies)):
+            threading.Thread(target=work, args=(number,), daemon=True).start()
         for _ in range(sum(map(len, groups))):
             yield ended.get()
-
-    def close(self) -> None:
-        """End all processes."""
-        self._stopped.set()
-        for process in self._processes:
-            if process is not None:
-                process.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _work(
-        self,
-        number: int,
-        waiting: Queue[Sequence[SimulatorJob]],
-        ended: Queue[tuple[SimulatorJob, EpisodeResult]],
-        limit_s: float,
-    ) -> None:
-        while not self._stopped.is_set():
-            try:
-                group = waiting.get_nowait()
-            except Empty:
-                return
-            for job in group:
-                if not self._stopped.is_set():
-                    ended.put((job, self._episode(number, job, limit_s)))
+        self._stopped.set()
+        for process in list(self._processes.values()):
+            process.close()
 
     def _episode(self, number: int, job: SimulatorJob, limit_s: float) -> EpisodeResult:
         job = replace(job, policy=self._policies[number])
         try:
             answer = self._started(number).ask(job, limit_s)
         except SimulatorLost as error:
-            self._processes[number] = None
+            self._processes.pop(number, None)
             answer = {"error": f"SimulatorLost: {error}"}
         return EpisodeResult(*job.episode, **answer)
 
     def _started(self, number: int) -> SimulatorProcess:
-        process = self._processes[number]
-        if process is None:
+        if number not in self._processes:
             log = self._folder / f"simulator{number}.log"
-            process = self._processes[number] = SimulatorProcess(self._program, log)
-        return process
+            self._processes[number] = SimulatorProcess(self._program, log)
+        return self._processes[number]
 
 
 def _environment(code: str) -> dict[str, str]:
@@ -208,11 +176,7 @@ def _environment(code: str) -> dict[str, str]:
 def served_policies(
     checkpoint: Path | None, addresses: Sequence[str], workers: int, arguments: Sequence[str] = ()
 ) -> Iterator[list[str]]:
-    """Give addresses of policies: ``addresses``, or of ``workers`` servers of ``checkpoint``.
-
-    Raises:
-        BenchmarkError: neither or both are given, or a server does not start.
-    """
+    """Give addresses of policies: ``addresses``, or of ``workers`` servers of ``checkpoint``."""
     if (checkpoint is None) == (not addresses):
         raise BenchmarkError("give either --checkpoint, or --policy with the address of a server")
     if checkpoint is None:
@@ -224,7 +188,13 @@ def served_policies(
         # All are started before any is waited for: they load at the same time.
         servers = [stack.enter_context(_server(checkpoint, one, arguments)) for one in sockets]
         for server in servers:
-            _await_server(server, checkpoint)
+            if "served" not in _line_within(server, POLICY_START_S):
+                raise BenchmarkError(
+                    f"dfm-vla serve --checkpoint {checkpoint} ended with {server.wait()} before "
+                    "it was ready; what it said is above"
+                )
+            # Its log would fill the pipe.
+            threading.Thread(target=server.stdout.read, daemon=True).start()
         yield sockets
 
 
@@ -251,27 +221,16 @@ def policy_about(addresses: Sequence[str]) -> About:
 
 @contextmanager
 def _server(
-    checkpoint: Path, socket: str, arguments: Sequence[str]
+    checkpoint: Path, address: str, arguments: Sequence[str]
 ) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "dfm_vla_ros.cli", "serve", "--checkpoint", str(checkpoint)]
+    command = [sys.executable, "-m", "dfm_vla_ros.cli", "serve", "--checkpoint", checkpoint]
     process = children.start(
-        [*command, "--address", socket, *arguments], stdout=subprocess.PIPE, text=True
+        [*command, "--address", address, *arguments], stdout=subprocess.PIPE, text=True
     )
     try:
         yield process
     finally:
         children.end(process)
-
-
-def _await_server(process: subprocess.Popen[str], checkpoint: Path) -> None:
-    """Wait until a server is ready; raise BenchmarkError if it ends or takes too long."""
-    if "served" not in _line_within(process, POLICY_START_S):
-        raise BenchmarkError(
-            f"dfm-vla serve --checkpoint {checkpoint} ended with {process.wait()} before it "
-            "was ready; what it said is above"
-        )
-    # Its log would fill the pipe.
-    threading.Thread(target=process.stdout.read, daemon=True).start()
 
 
 def _line_within(process: subprocess.Popen[str], limit_s: float) -> str:

@@ -24,11 +24,7 @@ class EpisodeBook(Book):
     """All episodes that have ended; survives an interruption."""
 
     def __init__(self, folder: Path, common: Mapping[str, Any]) -> None:
-        """Open the book in ``folder``, or begin it.
-
-        Raises:
-            BookError: its episodes are of something else than ``common``, or damaged.
-        """
+        """Open the book in ``folder``, or begin it."""
         super().__init__(folder / EPISODES, common)
         self._episodes: dict[EpisodeId, EpisodeResult] = {}
         for number, row in enumerate(self.rows, start=2):

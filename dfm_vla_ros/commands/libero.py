@@ -179,7 +179,12 @@ def run_eval(options: argparse.Namespace) -> int:
 def _plan(options: argparse.Namespace, installation: Any) -> LiberoPlan:
     from dfm_vla_ros.benchmarks.evaluation import find_preset, read_cameras
     from dfm_vla_ros.benchmarks.libero import CAMERAS, LiberoProtocol
-    from dfm_vla_ros.benchmarks.libero.evaluation import find_variation, make_plan
+    from dfm_vla_ros.benchmarks.libero.evaluation import (
+        LiberoPlan,
+        changed_plan,
+        find_variation,
+    )
+    from dfm_vla_ros.benchmarks.libero.suites import choose_tasks
 
     protocol = find_preset(
         LiberoProtocol,
@@ -189,36 +194,44 @@ def _plan(options: argparse.Namespace, installation: Any) -> LiberoPlan:
         rendering="on_demand" if options.on_demand else None,
         reseed="episode" if options.each else None,
     )
-    return make_plan(
-        installation,
-        protocol,
-        options.suite,
-        options.task,
-        find_variation(options.variation),
-        options.definitions,
-        _say,
+    plan = LiberoPlan(
+        protocol=protocol,
         folder=options.out,
         cameras=read_cameras(options.camera, CAMERAS),
         films=options.films,
+        tasks=choose_tasks(installation, options.suite, options.task),
+        variation=find_variation(options.variation),
     )
+    return changed_plan(plan, options.definitions, _say)
 
 
 def run_replay(options: argparse.Namespace) -> int:
     """Play the actions; 0 only if they succeed and the states are the same every time."""
-    from dfm_vla_ros.benchmarks.libero.evaluation import replay
-    from dfm_vla_ros.benchmarks.libero.suites import find_installation, require_assets
+    from dfm_vla_ros.benchmarks.evaluation import find_preset
+    from dfm_vla_ros.benchmarks.libero import LiberoProtocol
+    from dfm_vla_ros.benchmarks.libero.evaluation import LiberoPlan, replay
+    from dfm_vla_ros.benchmarks.libero.suites import (
+        choose_tasks,
+        find_installation,
+        require_assets,
+    )
 
     installation = find_installation()
     require_assets(installation)
+    rendering = "on_demand" if options.on_demand else None
+    plan = LiberoPlan(
+        protocol=find_preset(LiberoProtocol, options.preset, rendering=rendering),
+        folder=options.actions.parent,
+        tasks=choose_tasks(installation, [options.suite], [options.task]),
+    )
     same = replay(
         installation,
-        options.preset,
-        (options.suite, options.task, options.number),
+        plan,
+        options.number,
         options.actions,
         options.times,
         options.limit,
         options.keep,
-        "on_demand" if options.on_demand else None,
         _say,
     )
     return int(not same)

@@ -137,9 +137,6 @@ def measured(robot: Array, count: int) -> Array:
     """Return the state of ``robot_obs`` (15,) as a policy with ``count`` numbers was trained on.
 
     7: unbroken pose and opening, as in data sets made here; 15: all, as CALVIN gives it.
-
-    Raises:
-        BenchmarkError: another count.
     """
     if count == len(robot):
         return np.array(robot, dtype=np.float64)

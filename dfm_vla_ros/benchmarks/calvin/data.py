@@ -50,11 +50,7 @@ class Annotation:
 
 
 def annotations(folder: Path) -> list[Annotation]:
-    """Return all annotated stretches, in the file's order.
-
-    Raises:
-        BenchmarkError: there are none, or the file holds something else than arrays and texts.
-    """
+    """Return all annotated stretches, in the file's order."""
     path = folder / LANGUAGE
     try:
         content = _read_pickle(path)
@@ -73,9 +69,6 @@ def read_frames(folder: Path, first: int, last: int) -> dict[str, NDArray[Any]]:
 
     Returns:
         Name -> (T, ...) float64, or (T, H, W, 3) uint8 for images.
-
-    Raises:
-        BenchmarkError: one is missing or damaged.
     """
     if last < first:
         raise BenchmarkError(f"frames {first} to {last} are none: give the first before the last")
@@ -120,9 +113,6 @@ def read_episode(folder: Path, annotation: Annotation, number: int) -> Episode:
 
     Targets are the absolute poses of the hand that were commanded, the gripper as an opening [m];
     the roll, which crosses pi, does not jump. What is commanded at a frame is due at the next.
-
-    Raises:
-        BenchmarkError: a frame is missing or damaged.
     """
     frames = read_frames(folder, annotation.first, annotation.last)
     robot, actions = frames["robot_obs"], frames["actions"]
@@ -156,9 +146,6 @@ def convert(
         most: no more than these, from the first.
         storage: ``video`` or ``image``.
         say: takes a line for each.
-
-    Raises:
-        BenchmarkError, DatasetError: a file cannot be read, or is of another kind.
     """
     wanted = annotations(folder)[:most]
     if not wanted:

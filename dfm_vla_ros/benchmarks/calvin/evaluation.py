@@ -31,11 +31,7 @@ def program(python: Path, folder: Path) -> Program:
 
 
 def find_program(folder: Path | None, python: Path | None, scene: str) -> Program:
-    """Return the simulator at ``folder``, or where CALVIN_ENV and CALVIN_PYTHON say.
-
-    Raises:
-        BenchmarkError: none is named, or it is no checkout of calvin_env that has ``scene``.
-    """
+    """Return the simulator at ``folder``, or where CALVIN_ENV and CALVIN_PYTHON say."""
     given = folder or os.environ.get("CALVIN_ENV")
     if not given:
         raise BenchmarkError(
@@ -49,11 +45,7 @@ def find_program(folder: Path | None, python: Path | None, scene: str) -> Progra
 
 
 def parse_rows(text: str, count: int) -> range:
-    """Return the rows ``A:B`` of a list of ``count``.
-
-    Raises:
-        BenchmarkError: the text is no such range, or an empty one.
-    """
+    """Return the rows ``A:B`` of a list of ``count``."""
     first, colon, last = text.partition(":")
     try:
         found = range(count)[slice(int(first or 0), int(last or count))]

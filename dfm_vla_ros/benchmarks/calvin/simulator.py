@@ -56,11 +56,7 @@ class CalvinSimulator(Simulator):
     FILMED: ClassVar[tuple[str, ...]] = ("static",)
 
     def __init__(self, folder: Path, job: CalvinJob, protocol: CalvinProtocol) -> None:
-        """Build the scene.
-
-        Raises:
-            BenchmarkError: ``folder`` is no checkout of calvin_env.
-        """
+        """Build the scene."""
         check_folder(folder, protocol.scene)
         sys.path.insert(0, str(folder))
         import hydra

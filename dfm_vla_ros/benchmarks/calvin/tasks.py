@@ -260,11 +260,7 @@ def checksum(chains: Sequence[Chain]) -> str:
 
 
 def read_chains(path: Path) -> list[Chain]:
-    """Read a list that somebody published, see ``rows_of``.
-
-    Raises:
-        BenchmarkError: it is none, or names states or tasks that there are not.
-    """
+    """Read a list that somebody published, see ``rows_of``."""
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
         chains = [Chain(dict(state), tuple(tasks)) for state, tasks in rows]

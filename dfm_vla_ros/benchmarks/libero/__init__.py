@@ -112,11 +112,7 @@ class LiberoProtocol(BenchmarkProtocol):
         return [np.array(self.settle_action)] * self.settle_steps
 
     def steps_of(self, suite: str) -> int:
-        """Return the most steps of an episode.
-
-        Raises:
-            BenchmarkError: the preset does not know the suite.
-        """
+        """Return the most steps of an episode."""
         if suite not in self.max_steps:
             raise BenchmarkError(
                 f"{self.name} says nothing of {suite}; it has {', '.join(self.max_steps)}"
@@ -166,11 +162,7 @@ def axis_angle(quaternion: Array) -> Array:
 
 
 def state_vector(view: LiberoView, names: Sequence[str]) -> Array:
-    """Return the state that a policy with the state ``names`` was trained on.
-
-    Raises:
-        BenchmarkError: ``names`` are neither 7 nor 8.
-    """
+    """Return the state that a policy with the state ``names`` was trained on."""
     pose = np.concatenate([view.position, axis_angle(view.quaternion)])
     if len(names) == len(STATE_NAMES):
         return np.concatenate([pose, view.fingers])
@@ -193,11 +185,7 @@ def turned(image: Image) -> Image:
 
 
 def read_states(path: Path) -> Array:
-    """Return the stored states (S, N) of a task: time, positions, velocities.
-
-    Raises:
-        BenchmarkError: the file is missing, damaged or holds anything but an array.
-    """
+    """Return the stored states (S, N) of a task: time, positions, velocities."""
     try:
         with zipfile.ZipFile(path) as archive:
             (name,) = (n for n in archive.namelist() if n.endswith("/data.pkl"))

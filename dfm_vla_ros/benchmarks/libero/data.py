@@ -59,9 +59,6 @@ def as_episode(
         number: of the demonstration.
         seen: ``after`` or ``before``.
         turn: whether images are turned by 180 degrees, as the evaluations do.
-
-    Raises:
-        BenchmarkError: an array is missing or of another shape.
     """
     actions = _checked(arrays)
     pose = np.concatenate([arrays["ee_pos"], arrays["ee_ori"]], axis=1)
@@ -88,11 +85,7 @@ def actions_of(episode: Episode, seen: str = AFTER) -> Array:
 
 
 def read_demonstrations(path: Path) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-    """Yield number and arrays of every demonstration in a file, in order of their numbers.
-
-    Raises:
-        BenchmarkError: the file cannot be read.
-    """
+    """Yield number and arrays of every demonstration in a file, in order of their numbers."""
     import h5py
 
     try:
@@ -115,10 +108,6 @@ def convert(
 
     Returns:
         How many were added, and how many were there.
-
-    Raises:
-        BenchmarkError: a file cannot be read or is named unlike ``TASK_demo.hdf5``.
-        DatasetError: the data set is of another kind.
     """
     added, known, writer = 0, 0, None
     try:
@@ -147,11 +136,7 @@ def spec_of(episode: Episode) -> DatasetSpec:
 
 
 def task_of(path: Path) -> str:
-    """Return the task whose demonstrations a file holds, from its name.
-
-    Raises:
-        BenchmarkError: it is named otherwise.
-    """
+    """Return the task whose demonstrations a file holds, from its name."""
     if not path.stem.endswith(SUFFIX):
         raise BenchmarkError(
             f"{path.name} is not named TASK{SUFFIX}.hdf5, so its task is not known"

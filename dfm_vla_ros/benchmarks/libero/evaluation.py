@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dfm_vla_ros.benchmarks import EpisodeId, EpisodeResult
-from dfm_vla_ros.benchmarks.evaluation import BenchmarkPlan, find_preset, presets
+from dfm_vla_ros.benchmarks.evaluation import BenchmarkPlan, presets
 from dfm_vla_ros.benchmarks.libero import ACTION_NAMES, LiberoJob, LiberoProtocol
 from dfm_vla_ros.benchmarks.libero.scenes import (
     CameraShift,
@@ -18,19 +18,16 @@ from dfm_vla_ros.benchmarks.libero.scenes import (
     read_definitions,
     scene_change,
 )
-from dfm_vla_ros.benchmarks.libero.suites import LiberoInstallation, LiberoTask, choose_tasks
+from dfm_vla_ros.benchmarks.libero.suites import LiberoInstallation, LiberoTask
 from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool
 from dfm_vla_ros.errors import BenchmarkError, SceneError
+from dfm_vla_ros.files import write_text
 
 Say = Callable[[str], None]
 
 
 def find_variation(name: str) -> Variation:
-    """Return a preset; "" is the stored scene, a LIBERO-Plus task's name its camera.
-
-    Raises:
-        BenchmarkError: there is no such preset.
-    """
+    """Return a preset; "" is the stored scene, a LIBERO-Plus task's name its camera."""
     if not name:
         return Variation()
     if "_view_" in name:
@@ -115,115 +112,72 @@ class LiberoPlan(BenchmarkPlan):
         return Path(job.keep) / f"{'success' if success else 'failure'}_film.mp4"
 
 
-def make_plan(
-    installation: LiberoInstallation,
-    protocol: LiberoProtocol,
-    suites: Sequence[str],
-    indices: Sequence[int] | None,
-    variation: Variation,
-    definitions: Path | None,
-    say: Say = print,
-    **others: Any,
-) -> LiberoPlan:
-    """Return the plan of the tasks that the variation's definitions apply to.
-
-    Args:
-        installation: of the simulator.
-        protocol: how.
-        suites: by name.
-        indices: of tasks in each suite; None: all.
-        variation: what differs.
-        definitions: folder ``libero_ood`` of LIBERO-PRO; None: there is none.
-        say: takes a line for each task that is left out.
-        others: of ``LiberoPlan``: folder, cameras, films.
-
-    Raises:
-        BenchmarkError: there is no such suite or task, or the definitions cannot be read.
-    """
-    tasks = choose_tasks(installation, suites, indices)
-    plan = LiberoPlan(protocol=protocol, tasks=tasks, variation=variation, **others)
-    if not variation.definitions:
-        return plan
-    scenes, words = changed_tasks(variation, definitions, tasks, plan.folder / "scenes", say)
-    left = [task for task in tasks if task.name in scenes | words]
-    return LiberoPlan(
-        protocol=protocol, tasks=left, variation=variation, scenes=scenes, words=words, **others
-    )
-
-
-def changed_tasks(
-    variation: Variation,
-    folder: Path | None,
-    tasks: Sequence[LiberoTask],
-    out: Path,
-    say: Say,
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """Return the scenes, written to ``out``, and the sentences of the tasks that have others.
+def changed_plan(plan: LiberoPlan, definitions: Path | None, say: Say) -> LiberoPlan:
+    """Return the plan with the scenes and sentences that its variation takes from LIBERO-PRO.
 
     Tasks without such an alternative, or whose scene it does not fit, are said and left out.
 
-    Raises:
-        BenchmarkError: the definitions cannot be read.
+    Args:
+        plan: with tasks as they are stored.
+        definitions: folder ``libero_ood``; None: there is none.
+        say: takes a line for each task that is left out.
     """
-    kind, choice = variation.definitions, variation.choice
-    definitions = read_definitions(folder, kind)
+    variation, kept = plan.variation, []
+    if not variation.definitions:
+        return plan
+    listed = read_definitions(definitions, variation.definitions)
     scenes: dict[str, Path] = {}
     words: dict[str, str] = {}
-    for task in tasks:
+    for task in plan.tasks:
         try:
-            found = scene_change(definitions, kind, (task.suite, task.name), task.scene, choice)
+            found = scene_change(listed, variation, (task.suite, task.name), task.scene)
         except SceneError as error:
             found = None
             say(f"{task.name}: {error}")
         if found is None:
-            say(f"{task.suite} {task.name} is left out: no alternative {choice}")
+            say(f"{task.suite} {task.name} is left out: no alternative {variation.choice}")
             continue
+        kept.append(task)
         sentence, text = found
         if sentence is not None:
             words[task.name] = sentence
         if text is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            scenes[task.name] = (out / f"{task.suite}_{task.name}.bddl").resolve()
-            scenes[task.name].write_text(text, encoding="utf-8")
-    return scenes, words
+            path = (plan.folder / "scenes" / f"{task.suite}_{task.name}.bddl").resolve()
+            write_text(path, text)
+            scenes[task.name] = path
+    return replace(plan, tasks=kept, scenes=scenes, words=words)
 
 
 def replay(
     installation: LiberoInstallation,
-    preset: str,
-    place: tuple[str, int, int],
+    plan: LiberoPlan,
+    number: int,
     actions: Path,
     times: int,
     limit_s: float,
-    keep: Path | None,
-    rendering: str | None = None,
+    keep: Path | None = None,
     say: Say = print,
 ) -> bool:
     """Play recorded actions from a stored state, to see whether simulator and verdict are sound.
 
     Args:
         installation: of the simulator.
-        preset: its gripper rule is not used, the actions are the simulator's.
-        place: suite, index of the task, number of the stored state.
+        plan: of one task; its gripper rule is not used, the actions are the simulator's.
+        number: of the stored state.
         actions: file of (T, 7), .npy.
         times: at least 1.
         limit_s: longer is an error [s].
         keep: folder for actions, states and frames of each time; None: nothing is kept.
-        rendering: instead of the preset's.
         say: takes a line at a time.
 
     Returns:
         Whether the task was done and all states were the same each time.
     """
     check_actions(actions)
-    suite, index, number = place
-    protocol = find_preset(LiberoProtocol, preset, rendering=rendering)
-    (task,) = choose_tasks(installation, [suite], [index])
-    plan = LiberoPlan(protocol=protocol, tasks=[task], folder=actions.parent)
-    job = replace(plan.job(task, number), actions=str(actions.resolve()))
-    jobs = [
-        replace(job, keep=str(keep.resolve() / str(time)) if keep else "") for time in range(times)
-    ]
+    (task,) = plan.tasks
+    job = replace(plan.job(task, number), actions=str(actions.resolve()), keep="")
+    kept = [str(keep.resolve() / str(time)) if keep else "" for time in range(times)]
+    jobs = [replace(job, keep=folder) for folder in kept]
     found = []
     with SimulatorPool(program(installation), [""], (keep or actions.parent) / "logs") as pool:
         for _, episode in pool.run([jobs], limit_s):

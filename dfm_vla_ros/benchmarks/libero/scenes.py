@@ -49,11 +49,7 @@ class CameraShift:
 
     @classmethod
     def of_name(cls, name: str) -> Self:
-        """Return the shift that a LIBERO-Plus task's name gives.
-
-        Raises:
-            BenchmarkError: it gives none.
-        """
+        """Return the shift that a LIBERO-Plus task's name gives."""
         part = name.partition("_view_")[2].partition("_initstate_")[0].split("_")
         try:
             around, up, percent, pan, tilt = (float(number) for number in part)
@@ -142,11 +138,7 @@ def _rotate(quaternion: Array, vector: Array) -> Array:
 
 
 def section(text: str, name: str) -> tuple[int, int]:
-    """Return where ``(:name ...)`` begins and ends in ``text``.
-
-    Raises:
-        SceneError: there is none, or it does not end.
-    """
+    """Return where ``(:name ...)`` begins and ends in ``text``."""
     start = re.search(rf"\(:{name}\b", text)
     if start is None:
         raise SceneError(f"the scene has no section :{name}")
@@ -159,11 +151,7 @@ def section(text: str, name: str) -> tuple[int, int]:
 
 
 def swap_places(text: str, first: str, second: str) -> str:
-    """Return the scene with ``first`` where ``second`` was at the start, and the reverse.
-
-    Raises:
-        SceneError: one of them has no place of its own.
-    """
+    """Return the scene with ``first`` where ``second`` was at the start, and the reverse."""
     begin, end = section(text, "init")
     init = text[begin:end]
     for name in (first, second):
@@ -176,11 +164,7 @@ def swap_places(text: str, first: str, second: str) -> str:
 
 
 def replace_kind(text: str, kind: str, other: str) -> str:
-    """Return the scene with ``other`` things instead of those of ``kind``; names stay.
-
-    Raises:
-        SceneError: nothing is of this kind.
-    """
+    """Return the scene with ``other`` things instead of those of ``kind``; names stay."""
     pattern = rf"(?m)(\s-\s+){re.escape(kind)}(?=[\s)])"
     changed, count = re.subn(pattern, rf"\g<1>{other}", text)
     if not count:
@@ -212,11 +196,7 @@ KINDS: dict[str, Callable[[str, Any], SceneChange]] = {
 
 
 def read_definitions(folder: Path | None, kind: str) -> dict[str, Any]:
-    """Return suite -> task -> alternatives.
-
-    Raises:
-        BenchmarkError: no folder is given, or the file is missing or of another form.
-    """
+    """Return suite -> task -> alternatives."""
     import yaml  # the simulator's interpreter need not have it
 
     if kind not in KINDS:
@@ -234,20 +214,21 @@ def read_definitions(folder: Path | None, kind: str) -> dict[str, Any]:
 
 
 def scene_change(
-    definitions: Mapping[str, Any], kind: str, episode: tuple[str, str], scene: Path, choice: int
+    definitions: Mapping[str, Any], variation: Variation, episode: tuple[str, str], scene: Path
 ) -> SceneChange | None:
-    """Return what the ``choice``-th alternative makes of suite and task; None if it has none.
+    """Return what the variation makes of suite and task; None if it has no such alternative.
 
     Raises:
-        BenchmarkError: the alternatives are of another form, or do not fit the scene.
+        SceneError: the alternative does not fit the scene.
     """
     suite, name = episode
     listed = definitions.get(suite) or {}
     try:
         alternatives = _flat(listed.get(name.lower()) or listed.get(name))
-        if choice >= len(alternatives):
+        if variation.choice >= len(alternatives):
             return None
-        return KINDS[kind](scene.read_text(encoding="utf-8"), alternatives[choice])
+        chosen = alternatives[variation.choice]
+        return KINDS[variation.definitions](scene.read_text(encoding="utf-8"), chosen)
     except (TypeError, KeyError, AttributeError) as error:
         raise BenchmarkError(f"the definitions of {name} are of another form: {error}") from error
 

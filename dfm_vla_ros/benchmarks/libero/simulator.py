@@ -91,11 +91,7 @@ class LiberoSimulator(Simulator):
         self._seen: Mapping[str, Any] = {}
 
     def reset(self, job: LiberoJob) -> None:
-        """Begin an episode from its stored state, or from whatever the placement draws.
-
-        Raises:
-            BenchmarkError: the state is not of this scene.
-        """
+        """Begin an episode from its stored state, or from whatever the placement draws."""
         self._switch.on, self._instruction = True, job.instruction
         state = _stored_state(job)
         self._place(job.number)

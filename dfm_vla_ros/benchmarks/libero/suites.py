@@ -17,24 +17,22 @@ from dfm_vla_ros.benchmarks.libero import read_states
 from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.resources import PACKAGE, resource_path
 
-PYTHON = "LIBERO_PYTHON"
-"""Environment variable: the interpreter in which the simulator runs."""
-ASSETS = "LIBERO_ASSETS"
-"""Environment variable: the folder of meshes and textures."""
-FOLDER = ".libero"
-"""Where ``make libero-env`` puts the environment, in the checkout."""
+PYTHON, ASSETS = "LIBERO_PYTHON", "LIBERO_ASSETS"
+"""Environment variables: interpreter of the simulator, folder of meshes and textures."""
 REMEDY = f"run make libero-env, or set {PYTHON} to the interpreter of an environment that has it"
+SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
+MAP_NAME = "libero_task_map"
+ASSET_LIST = "config/benchmarks/libero/assets.txt"
+ASSET_SOURCE = (
+    "the folder libero/libero/assets of github.com/Lifelong-Robot-Learning/LIBERO (MIT), or the "
+    "data set lerobot/libero-assets of the hub"
+)
+SHOWN_ASSETS = 8
 
 
 @dataclass(frozen=True)
 class LiberoInstallation:
-    """One installed simulator.
-
-    Attributes:
-        python: interpreter of its environment.
-        package: folder ``libero/libero`` within.
-        assets: folder of meshes and textures; may be missing.
-    """
+    """One installed simulator: its interpreter, folder ``libero/libero``, folder of assets."""
 
     python: Path
     package: Path
@@ -47,28 +45,16 @@ class LiberoInstallation:
 
 
 def find_installation(environment: Mapping[str, str] | None = None) -> LiberoInstallation:
-    """Return the installed simulator.
-
-    Args:
-        environment: variables; default: of this process.
-
-    Raises:
-        BenchmarkError: there is none.
-    """
+    """Return the installed simulator; ``environment``: variables, default: of this process."""
     variables = os.environ if environment is None else environment
     # Not resolved: the interpreter of a virtual environment is a link out of it.
-    python = Path(variables.get(PYTHON) or PACKAGE.parent / FOLDER / "bin" / "python")
+    python = Path(variables.get(PYTHON) or PACKAGE.parent / ".libero" / "bin" / "python")
     if not python.is_file():
         raise BenchmarkError(f"LIBERO is not installed: {python} is no interpreter; {REMEDY}")
     found = sorted(python.parent.parent.glob("lib/python3*/site-packages/libero/libero"))
     if not found:
         raise BenchmarkError(f"the environment of {python} lacks hf-libero; {REMEDY}")
-    assets = Path(variables.get(ASSETS) or found[0] / "assets")
-    return LiberoInstallation(python, found[0], assets)
-
-
-SUITES = ("libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90")
-MAP_NAME = "libero_task_map"
+    return LiberoInstallation(python, found[0], Path(variables.get(ASSETS) or found[0] / "assets"))
 
 
 @dataclass(frozen=True)
@@ -99,33 +85,42 @@ def instruction_of(name: str) -> str:
     in places. Names of LIBERO-90 and -10 begin with a scene, such as ``KITCHEN_SCENE3_``.
     """
     words = name.split("_")
-    scene = next((i for i, word in enumerate(words) if word.startswith("SCENE")), None)
-    if not name[0].isupper() or scene is None:
-        return " ".join(words)
-    return " ".join(words[scene + 1 :])
+    scene = next((i for i, word in enumerate(words) if word.startswith("SCENE")), -1)
+    return " ".join(words[scene + 1 :] if name[0].isupper() else words)
 
 
 def read_suites(installation: LiberoInstallation) -> dict[str, list[LiberoTask]]:
-    """Return suite -> tasks, in the official order.
-
-    Raises:
-        BenchmarkError: the list is missing or of another form.
-    """
-    names = _task_map(installation.task_map)
-    missing = [suite for suite in SUITES if suite not in names]
-    if missing:
-        raise BenchmarkError(f"{installation.task_map} lacks the suite {missing[0]}; reinstall it")
-    return {suite: _tasks(installation, suite, names[suite]) for suite in SUITES}
+    """Return suite -> tasks, in the official order, without running the file that lists them."""
+    path, names = installation.task_map, None
+    try:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == MAP_NAME:
+                names = ast.literal_eval(node.value)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BenchmarkError(f"{path} cannot be read ({error}); reinstall hf-libero") from error
+    if names is None or not set(SUITES) <= set(names):
+        raise BenchmarkError(f"{path} has no {MAP_NAME} of all suites; install hf-libero 0.1.4")
+    scenes, states = installation.package / "bddl_files", installation.package / "init_files"
+    return {
+        suite: [
+            LiberoTask(
+                suite,
+                index,
+                name,
+                instruction_of(name),
+                scenes / suite / f"{name}.bddl",
+                states / suite / f"{name}.pruned_init",
+            )
+            for index, name in enumerate(names[suite])
+        ]
+        for suite in SUITES
+    }
 
 
 def choose_tasks(
     installation: LiberoInstallation, suites: Sequence[str], indices: Sequence[int] | None = None
 ) -> list[LiberoTask]:
-    """Return the tasks of ``suites``: all, or those of ``indices`` in each.
-
-    Raises:
-        BenchmarkError: there is no such suite or task.
-    """
+    """Return the tasks of ``suites``: all, or those of ``indices`` in each."""
     found = read_suites(installation)
     chosen: list[LiberoTask] = []
     for suite in suites:
@@ -142,56 +137,18 @@ def choose_tasks(
 def count_suites(
     installation: LiberoInstallation, list_tasks: bool, say: Callable[[str], None]
 ) -> bool:
-    """Say how many scenes and stored states each suite has; return whether all scenes are there.
-
-    Raises:
-        BenchmarkError: a file of stored states is missing or damaged.
-    """
-    all_tasks = all_scenes = all_states = 0
+    """Say how many scenes and stored states there are; return whether no scene is missing."""
+    total = [0, 0, 0]
     for suite, tasks in read_suites(installation).items():
         states = [len(read_states(task.states)) for task in tasks]
         scenes = sum(task.scene.is_file() for task in tasks)
         say(f"{suite}: {len(tasks)} tasks, {scenes} bddl files, {sum(states)} stored states")
         for task, count in zip(tasks, states, strict=True) if list_tasks else ():
             say(f"  {task.index:2} {task.instruction} ({count})")
-        all_tasks, all_scenes = all_tasks + len(tasks), all_scenes + scenes
-        all_states += sum(states)
-    say(f"in all {all_scenes} bddl files and {all_states} stored states of {all_tasks} tasks")
-    return all_scenes == all_tasks
-
-
-def _task_map(path: Path) -> dict[str, list[str]]:
-    """Return the dictionary that the file assigns, without running the file."""
-    try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == MAP_NAME:
-                return ast.literal_eval(node.value)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BenchmarkError(f"{path} cannot be read ({error}); reinstall hf-libero") from error
-    raise BenchmarkError(f"{path} has no {MAP_NAME}; install hf-libero 0.1.4")
-
-
-def _tasks(installation: LiberoInstallation, suite: str, names: list[str]) -> list[LiberoTask]:
-    return [
-        LiberoTask(
-            suite,
-            index,
-            name,
-            instruction_of(name),
-            installation.package / "bddl_files" / suite / f"{name}.bddl",
-            installation.package / "init_files" / suite / f"{name}.pruned_init",
-        )
-        for index, name in enumerate(names)
-    ]
-
-
-ASSET_LIST = "config/benchmarks/libero/assets.txt"
-ASSET_SOURCE = (
-    "the folder libero/libero/assets of github.com/Lifelong-Robot-Learning/LIBERO (MIT), or the "
-    "data set lerobot/libero-assets of the hub"
-)
-SHOWN_ASSETS = 8
+        counts = (len(tasks), scenes, sum(states))
+        total = [all_ + more for all_, more in zip(total, counts, strict=True)]
+    say(f"in all {total[1]} bddl files and {total[2]} stored states of {total[0]} tasks")
+    return total[0] == total[1]
 
 
 @dataclass(frozen=True)
@@ -200,7 +157,7 @@ class AssetReport:
 
     Attributes:
         folder: that was looked at.
-        files: on the list.
+        files: how many are on the list.
         missing: names that are not there.
         different: names whose content is another, such as placeholders.
     """
@@ -228,8 +185,8 @@ class AssetReport:
 
     def lines(self) -> Iterator[str]:
         """Yield a line for every odd file, and a summary."""
-        for word, names in (("missing", self.missing), ("different", self.different)):
-            yield from (f"{word}: {name}" for name in names)
+        yield from (f"missing: {name}" for name in self.missing)
+        yield from (f"different: {name}" for name in self.different)
         yield (
             f"{self.folder}: {self.files - len(self.missing)} of {self.files} files, "
             f"{len(self.different)} of them not as published"
@@ -241,22 +198,14 @@ class AssetReport:
 def check_assets(folder: Path) -> AssetReport:
     """Compare ``folder`` with the list, file by file (0.2 GB are hashed: some seconds)."""
     expected = asset_hashes()
-    missing, different = [], []
-    for name, digest in expected.items():
-        path = folder / name
-        if not path.is_file():
-            missing.append(name)
-        elif blob_hash(path) != digest:
-            different.append(name)
-    return AssetReport(folder, len(expected), tuple(missing), tuple(different))
+    there = [name for name in expected if (folder / name).is_file()]
+    missing = tuple(name for name in expected if name not in there)
+    different = tuple(name for name in there if blob_hash(folder / name) != expected[name])
+    return AssetReport(folder, len(expected), missing, different)
 
 
 def require_assets(installation: LiberoInstallation) -> AssetReport:
-    """Return the report on an installation's assets.
-
-    Raises:
-        BenchmarkError: files are missing; the message says which and where to get them.
-    """
+    """Return the report on an installation's assets, of which none may be missing."""
     report = check_assets(installation.assets)
     if report.missing:
         raise BenchmarkError(report.remedy)
@@ -264,15 +213,9 @@ def require_assets(installation: LiberoInstallation) -> AssetReport:
 
 
 def asset_hashes() -> dict[str, str]:
-    """Return file name -> hash, of all published assets.
-
-    Raises:
-        BenchmarkError: the list is damaged.
-    """
+    """Return file name -> hash, of all published assets."""
     lines = resource_path(ASSET_LIST).read_text(encoding="utf-8").splitlines()
     rows = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
-    if any(len(row) != 2 or len(row[0]) != 40 for row in rows):
-        raise BenchmarkError(f"{ASSET_LIST} is damaged: a line is no hash and name; restore it")
     return {name: digest for digest, name in rows}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,13 @@ import yaml
 from scipy.spatial.transform import Rotation
 
 from dfm_vla_ros.benchmarks import rebuilt
-from dfm_vla_ros.benchmarks.evaluation import presets
-from dfm_vla_ros.benchmarks.libero.evaluation import changed_tasks, find_variation
+from dfm_vla_ros.benchmarks.evaluation import find_preset, presets
+from dfm_vla_ros.benchmarks.libero import LiberoProtocol
+from dfm_vla_ros.benchmarks.libero.evaluation import (
+    LiberoPlan,
+    changed_plan,
+    find_variation,
+)
 from dfm_vla_ros.benchmarks.libero.scenes import (
     CameraShift,
     LightChange,
@@ -157,15 +162,17 @@ def test_that_definitions_change_the_tasks_that_have_them_and_name_the_others(
     for kind, content in files.items():
         (tmp_path / f"ood_{kind}.yaml").write_text(yaml.safe_dump(content))
     said: list[str] = []
-    words = changed_tasks(
-        Variation(definitions="language", choice=1), tmp_path, tasks, tmp_path / "out", said.append
+    plan = LiberoPlan(
+        protocol=find_preset(LiberoProtocol, "openpi"), folder=tmp_path / "out", tasks=tasks
     )
-    assert words == ({}, {"put_it": "place it"}) and len(said) == 2
-    scenes, _ = changed_tasks(
-        Variation(definitions="spatial_relation"), tmp_path, tasks, tmp_path / "out", said.append
-    )
-    assert "(On plate_1 table_bowl_region)" in scenes["put_it"].read_text()
-    assert list(scenes) == ["put_it"] and any("lose_it" in line for line in said)
+    other = replace(plan, variation=Variation(definitions="language", choice=1))
+    changed = changed_plan(other, tmp_path, said.append)
+    assert (changed.scenes, changed.words) == ({}, {"put_it": "place it"}) and len(said) == 2
+    other = replace(plan, variation=Variation(definitions="spatial_relation"))
+    changed = changed_plan(other, tmp_path, said.append)
+    assert "(On plate_1 table_bowl_region)" in changed.scenes["put_it"].read_text()
+    assert list(changed.scenes) == ["put_it"] and any("lose_it" in line for line in said)
+    assert changed.tasks == tasks[:1] and changed_plan(plan, None, said.append) == plan
 
 
 def test_that_missing_definitions_say_where_they_come_from(tmp_path: Path) -> None:
