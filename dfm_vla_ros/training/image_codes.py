@@ -7,6 +7,7 @@ import io
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from tqdm import tqdm
 from dfm_vla_ros.data.format import Episode
 from dfm_vla_ros.files import write_bytes
 from dfm_vla_ros.model.vision import FsqTokenizer, square
-from dfm_vla_ros.training.augmentation import changed, version_name
 from dfm_vla_ros.training.config import AugmentationConfig, TrainConfig
 from dfm_vla_ros.training.frames import Source
+from dfm_vla_ros.training.trainable import stream
 
 Codes = NDArray[np.int16]
 WORKERS = 2
@@ -80,6 +81,47 @@ def open_cache(config: TrainConfig, tokenizer: FsqTokenizer) -> CodeCache:
     named = Path(config.token_cache) if config.token_cache else None
     beside = Path(config.out).absolute().parent / "image_tokens"
     return CodeCache(named or beside, tokenizer_hash(tokenizer))
+
+
+OTHERS = ("variants", "code_dropout", "joint_shift_rad", "pose_shift_m")
+"""Keys that do not change an image."""
+
+
+def version_name(config: AugmentationConfig, seed: int, version: int) -> str:
+    """Return what tells apart the cached codes of version 0 (clean), 1, 2, ..."""
+    if version == 0:
+        return "clean"
+    kept = {k: v for k, v in asdict(config).items() if k not in OTHERS}
+    return f"{stream(seed, version, sorted(kept.items())):016x}"
+
+
+def changed(
+    images: NDArray[np.uint8], config: AugmentationConfig, *identity: object
+) -> NDArray[np.uint8]:
+    """Return ``images`` (T, H, W, 3) with other brightness, contrast and place, frame by frame.
+
+    Args:
+        images: of one camera and episode.
+        config: the largest changes.
+        identity: what the changes follow from, such as seed, episode, camera and version.
+    """
+    rng = np.random.default_rng(stream("augmentation", *identity))
+    gain = 1 + config.contrast * rng.uniform(-1, 1, len(images))
+    offset = 255 * config.brightness * rng.uniform(-1, 1, len(images)) / 2
+    reach = config.shift_px
+    moves = rng.integers(-reach, reach + 1, (len(images), 2))
+    out = np.empty_like(images)
+    for place, (image, move) in enumerate(zip(images, moves, strict=True)):
+        light = (image.astype(np.float32) - 127.5) * gain[place] + 127.5 + offset[place]
+        out[place] = shifted(np.rint(np.clip(light, 0, 255)).astype(np.uint8), *move)
+    return out
+
+
+def shifted(image: NDArray[np.uint8], down: int, right: int) -> NDArray[np.uint8]:
+    """Return ``image`` (H, W, 3) moved; its edges repeat."""
+    rows = np.clip(np.arange(image.shape[0]) - down, 0, image.shape[0] - 1)
+    columns = np.clip(np.arange(image.shape[1]) - right, 0, image.shape[1] - 1)
+    return image[rows[:, None], columns[None]]
 
 
 class Encoder:

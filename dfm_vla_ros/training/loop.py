@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +15,6 @@ from torch.distributed.tensor import DTensor
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.folder import read_content
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.image_codes import Encoder, open_cache
 from dfm_vla_ros.training.optimiser import (
     Average,
     make_optimisers,
@@ -25,7 +23,6 @@ from dfm_vla_ros.training.optimiser import (
     restore_optimiser_state,
     set_rate,
 )
-from dfm_vla_ros.training.preparing import prepare
 from dfm_vla_ros.training.processes import (
     Prefetch,
     Stop,
@@ -37,7 +34,7 @@ from dfm_vla_ros.training.processes import (
     whole,
 )
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.small import SmallTrainable
+from dfm_vla_ros.training.small import make_small
 from dfm_vla_ros.training.state import (
     Progress,
     Records,
@@ -169,7 +166,7 @@ class Trainer:
         for number, batch in enumerate(batches):
             with self._synchronised(number == len(batches) - 1):
                 with self._autocast():
-                    loss = self.trainable.loss(self.network, _moved(batch, a.device)) / share
+                    loss = self.trainable.loss(self.network, batch.on(a.device)) / share
                 loss.backward()
             losses += float(loss.detach())
         return total(a, losses) / a.num_processes
@@ -244,13 +241,6 @@ class Trainer:
         return progress
 
 
-def _moved(batch: Batch, device: torch.device) -> Batch:
-    if device.type == "cpu":
-        return batch
-    moved = {name: value.to(device, non_blocking=True) for name, value in batch.tensors.items()}
-    return replace(batch, tensors=moved)
-
-
 def train(config: TrainConfig, evaluate: Evaluate | None = None, overwrite: bool = False) -> Path:
     """Run ``config``, or what is left of it, and return the folder of the last checkpoint.
 
@@ -280,22 +270,9 @@ def train(config: TrainConfig, evaluate: Evaluate | None = None, overwrite: bool
 def make_trainable(config: TrainConfig, folder: RunFolder, accelerator: Accelerator) -> Trainable:
     """Return what ``config`` trains: a small refiner, or a unified one that it starts from."""
     if config.init and read_content(Path(config.init)).get("kind") == "unified":
-        from dfm_vla_ros.training import unified
+        from dfm_vla_ros.training.unified import make_unified
 
-        return unified.make_trainable(config, folder, accelerator)
+        return make_unified(config, folder, accelerator)
     # The first process trains the image tokenizer and fills the cache; the others read them.
     with accelerator.main_process_first():
         return make_small(config, folder, accelerator.device)
-
-
-def make_small(config: TrainConfig, folder: RunFolder, device: torch.device) -> SmallTrainable:
-    """Return a small refiner with its frames as tokens."""
-    checkpoint, frames, sources = prepare(config, folder.image_tokenizer, device)
-    codes = None
-    if checkpoint.image_tokenizer is not None:
-        vision, cameras = checkpoint.image_tokenizer, checkpoint.config.cameras
-        cache = open_cache(config, vision)
-        encoder = Encoder(vision.to(device), cameras, cache, config.augmentation, config.seed)
-        codes = encoder.all(sources)
-        vision.to("cpu")
-    return SmallTrainable(config, checkpoint, frames, codes, device)

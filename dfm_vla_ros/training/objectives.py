@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,9 @@ from dfm_vla_ros.flow.losses import head_log_rates, head_rate_loss
 from dfm_vla_ros.flow.paths import MixturePath, Path
 from dfm_vla_ros.model.folder import Method, PathConfig
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.trainable import Draws
+
+if TYPE_CHECKING:
+    from dfm_vla_ros.training.trainable import Draws
 
 LATEST = 0.999
 """No time is later: at t = 1 nothing is left to learn and rates are infinite."""
@@ -60,6 +62,10 @@ class Objective:
     def weight(self, xt: Tensor) -> float:
         """Return the number of tokens that count in x_t (B, R, N)."""
         return float(xt.numel())
+
+    def expected_weight(self, times: Tensor, uniforms: Tensor) -> float:
+        """Return the same from what `corrupt` will be given."""
+        return float(uniforms[0].numel())
 
     def loss(self, answer: Tensor, xt: Tensor, x1: Tensor, times: Tensor) -> Tensor:
         """Return the sum of the losses.
@@ -114,6 +120,11 @@ class MaskedDiffusion(Objective):
     def weight(self, xt: Tensor) -> float:
         """Return the number of MASKs."""
         return float((xt == len(self.labels)).sum())
+
+    def expected_weight(self, times: Tensor, uniforms: Tensor) -> float:
+        """Return the number of MASKs that there will be."""
+        kappa = self.path.to("cpu").schedule.kappa(times)[..., None]
+        return float((1.0 - uniforms[0] > kappa).sum())
 
     def loss(self, answer: Tensor, xt: Tensor, x1: Tensor, times: Tensor) -> Tensor:
         """Return the sum over the MASKs; see `Objective.loss`."""

@@ -15,13 +15,17 @@ from torch import Tensor, nn
 
 from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.model.refiner import Prefix
-from dfm_vla_ros.training.augmentation import JointShift, PoseShift
+from dfm_vla_ros.schema import ConfigError
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.frames import Frames, split
-from dfm_vla_ros.training.objectives import make_objective
-from dfm_vla_ros.training.trainable import Batch, Draws
+from dfm_vla_ros.training.frames import Frames
+from dfm_vla_ros.training.image_codes import Encoder, open_cache
+from dfm_vla_ros.training.preparing import prepare
+from dfm_vla_ros.training.run_folder import RunFolder
+from dfm_vla_ros.training.trainable import Draws, Trainable
 
-HELD_BATCH = 256
+ARM_M = 0.1
+"""A shift of so much turns an object by a radian: what its edge moves by then."""
+PARTS = ("x", "y", "cos_yaw", "sin_yaw")
 
 
 @dataclass(frozen=True)
@@ -42,9 +46,10 @@ class TokenFrames:
     codes: NDArray[np.int16] | None = None
     poses: Tensor | None = None
 
-    def prefix(self, index: Tensor, version: Tensor | None = None) -> dict[str, Tensor]:
-        """Return the parts of the prefixes of ``index`` (B,), of ``version`` (B,), by name."""
+    def tensors(self, index: Tensor, version: Tensor | None = None) -> dict[str, Tensor]:
+        """Return prefixes and target of ``index`` (B,), images of ``version`` (B,), by name."""
         found = {"text": self.text[index], "proprioception": self.proprioception[index]}
+        found["target"] = self.actions[index]
         if self.codes is not None:
             which = np.zeros(len(index), int) if version is None else version.numpy()
             found["codes"] = torch.from_numpy(self.codes[index.numpy(), which].astype(np.int64))
@@ -70,8 +75,78 @@ def tokenize(
     )
 
 
-class SmallTrainable:
-    """A checkpoint's refiner and the frames to train it on; see `Trainable`."""
+class JointShift:
+    """Moves measured and commanded arm joints alike; the clean targets stay.
+
+    Without it a network knows the frames of a small data set by their commands: of 50
+    demonstrations the held-out loss rises after a few epochs.
+    """
+
+    def __init__(self, frames: Frames, checkpoint: Checkpoint, deviation_rad: float) -> None:
+        """Shift each joint by a Gaussian of ``deviation_rad``; grippers, which touch, stay."""
+        self._frames, self._checkpoint = frames, checkpoint
+        arms = np.array(["gripper" not in name for name in frames.joint_names])
+        self._deviation = torch.from_numpy(deviation_rad * arms)
+
+    def tokens(self, index: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Return proprioception (B, 2 D) and action tokens (B, N) of frames ``index`` (B,)."""
+        normal = draws.normal("joint shift", (len(self._deviation),))
+        shift, rows = (normal * self._deviation).numpy(), index.numpy()
+        frames, encode = self._frames, self._checkpoint.proprioception.encode
+        commanded = frames.commanded[rows] + shift
+        joints = [encode(frames.positions[rows] + shift), encode(commanded)]
+        actions = self._checkpoint.action.encode(frames.targets[rows], commanded)
+        return (
+            torch.from_numpy(np.concatenate(joints, axis=1)),
+            torch.from_numpy(actions.reshape(len(rows), -1)),
+        )
+
+
+class PoseShift:
+    """Moves each object in the plane and turns it, as a measurement that errs would."""
+
+    def __init__(self, frames: Frames, checkpoint: Checkpoint, deviation_m: float) -> None:
+        """Shift x and y of each object by a Gaussian of ``deviation_m``.
+
+        Raises:
+            ConfigError: the poses are not x, y, cos_yaw and sin_yaw of objects.
+        """
+        assert frames.poses is not None
+        self._frames, self._checkpoint, self._deviation_m = frames, checkpoint, deviation_m
+        self._columns = np.array(
+            [
+                [_column(frames.pose_names, f"{owner}.{part}") for part in PARTS]
+                for owner in dict.fromkeys(n.rpartition(".")[0] for n in frames.pose_names)
+            ]
+        )
+
+    def tokens(self, index: Tensor, draws: Draws) -> Tensor:
+        """Return poses (B, P) of frames ``index`` (B,) as tokens; absent objects stay."""
+        normal = draws.normal("pose shift", (len(self._columns), 3)).numpy()
+        shift = self._deviation_m * normal * (1.0, 1.0, 1 / ARM_M)
+        poses = self._frames.poses[index.numpy()].copy()
+        x, y, cos, sin = self._columns.T
+        there = np.hypot(poses[:, cos], poses[:, sin]) > 0
+        shift *= there[:, :, None]
+        poses[:, x] += shift[:, :, 0]
+        poses[:, y] += shift[:, :, 1]
+        turn_cos, turn_sin = np.cos(shift[:, :, 2]), np.sin(shift[:, :, 2])
+        before = poses[:, cos].copy(), poses[:, sin].copy()
+        poses[:, cos] = before[0] * turn_cos - before[1] * turn_sin
+        poses[:, sin] = before[0] * turn_sin + before[1] * turn_cos
+        return torch.from_numpy(self._checkpoint.poses.encode(poses))
+
+
+def _column(names: tuple[str, ...], name: str) -> int:
+    if name not in names:
+        raise ConfigError(
+            f"augmentation.pose_shift_m needs a pose {name}; there are {list(names)}: set 0"
+        )
+    return names.index(name)
+
+
+class SmallTrainable(Trainable):
+    """A checkpoint's refiner and the frames to train it on."""
 
     def __init__(
         self,
@@ -81,103 +156,52 @@ class SmallTrainable:
         codes: NDArray[np.int16] | None,
         device: torch.device,
     ) -> None:
-        """Tokenise the frames and hold some episodes out."""
-        self.config, self.checkpoint, self.device = config, checkpoint, device
-        self.network: nn.Module = checkpoint.refiner
+        """Tokenise the frames."""
+        super().__init__(config, config.action_vocabulary, frames.episode, device)
+        self.checkpoint = checkpoint
+        self.network = checkpoint.refiner
         if device.type == "cpu":
             # On a CPU the backward pass of plain attention is 1.6x faster than that of SDPA.
             checkpoint.refiner.backbone.set_attn_implementation("eager")
         if config.gradient_checkpointing:
             checkpoint.refiner.backbone.gradient_checkpointing_enable({"use_reentrant": False})
         self.frames = tokenize(frames, checkpoint, codes)
-        self.train, self.held = split(frames.episode, config.held_out, config.seed)
-        self.objective = make_objective(config, config.action_vocabulary, device)
-        deviation_rad = config.augmentation.joint_shift_rad
-        self.shift = JointShift(frames, checkpoint, deviation_rad) if deviation_rad > 0 else None
-        deviation_m = config.augmentation.pose_shift_m if checkpoint.poses is not None else 0.0
-        self.moved = PoseShift(frames, checkpoint, deviation_m) if deviation_m > 0 else None
-        self.samples = len(self.train)
-        self.fingerprint = self._fingerprint(frames, codes)
-
-    def _fingerprint(self, frames: Frames, codes: NDArray[np.int16] | None) -> str:
+        given, see_poses = config.augmentation, checkpoint.poses is not None
+        self.joint_shift = self.pose_shift = None
+        if given.joint_shift_rad > 0:
+            self.joint_shift = JointShift(frames, checkpoint, given.joint_shift_rad)
+        if given.pose_shift_m > 0 and see_poses:
+            self.pose_shift = PoseShift(frames, checkpoint, given.pose_shift_m)
         digest = hashlib.sha256(frames.fingerprint.encode())
         if codes is not None:
             digest.update(np.ascontiguousarray(codes).data)
-        return digest.hexdigest()
+        self.fingerprint = digest.hexdigest()
 
     def matrices(self, name: str, parameter: nn.Parameter) -> bool:
         """Return whether it is a matrix inside the transformer."""
         return parameter.ndim == 2 and name.startswith("backbone.layers")
 
-    def batch(self, draws: Draws) -> Batch:
-        """Return prefixes, x_1, times and, noised on a CPU already, x_t."""
-        index = self.train[draws.samples(self.samples)]
-        objective, variants = self.objective, self.config.augmentation.variants
+    def tensors(self, index: Tensor, draws: Draws | None) -> dict[str, Tensor]:
+        """Return the parts of the prefixes, changed as ``draws`` says, and x_1."""
+        if draws is None:
+            return self.frames.tensors(index)
+        variants, share = self.config.augmentation.variants, self.config.augmentation.code_dropout
         version = (draws.uniform("version", ()) * (variants + 1)).long()
-        tensors = {**self.frames.prefix(index, version), "target": self.frames.actions[index]}
-        if self.shift is not None:
-            tensors["proprioception"], tensors["target"] = self.shift.tokens(index, draws)
-        if self.moved is not None:
-            tensors["poses"] = self.moved.tokens(index, draws)
-        self._blank(tensors, draws)
-        tensors["times"] = objective.times(draws)
-        shape = (2, objective.replicas, tensors["target"].shape[1])
-        uniforms = draws.uniform("noise", shape).transpose(0, 1)
-        if self.device.type == "cpu":
-            noised = objective.corrupt(tensors["target"], tensors["times"], uniforms)
-            return Batch({**tensors, "noised": noised}, objective.weight(noised))
-        # The thread that feeds a GPU leaves the arithmetic to it.
-        weight = self._weight(tensors, uniforms)
-        return Batch({**tensors, "uniforms": uniforms.contiguous()}, weight)
+        found = self.frames.tensors(index, version)
+        if self.joint_shift is not None:
+            found["proprioception"], found["target"] = self.joint_shift.tokens(index, draws)
+        if self.pose_shift is not None:
+            found["poses"] = self.pose_shift.tokens(index, draws)
+        if share > 0 and "codes" in found:
+            kept = draws.uniform("blank", found["codes"].shape[1:]) >= share
+            found["codes"] = found["codes"] * kept
+        return found
 
-    def _weight(self, tensors: Mapping[str, Tensor], uniforms: Tensor) -> float:
-        if self.config.objective != "masked":
-            return float(uniforms[0].numel())
-        path = self.objective.path.to("cpu")
-        kappa = path.schedule.kappa(tensors["times"])[..., None]
-        return float((1.0 - uniforms[0] > kappa).sum())
-
-    def _blank(self, tensors: dict[str, Tensor], draws: Draws) -> None:
-        """Set a share of the image patches to code 0."""
-        share = self.config.augmentation.code_dropout
-        if share > 0 and "codes" in tensors:
-            kept = draws.uniform("blank", tensors["codes"].shape[1:]) >= share
-            tensors["codes"] = tensors["codes"] * kept
-
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the sum of the objective's losses."""
-        tensors, objective = batch.tensors, self.objective
-        target, times, noised = tensors["target"], tensors["times"], tensors.get("noised")
-        if noised is None:
-            noised = objective.corrupt(target, times, tensors["uniforms"])
-        answer = network(_prefix(tensors), noised, objective.causal)
-        return objective.loss(answer, noised, target, times)
-
-    def held_out(self, network: nn.Module) -> dict[str, float]:
-        """Return loss and median error [bins] at t = 0 on the held-out episodes."""
-        if not len(self.held):
-            return {}
-        losses, errors, weights = 0.0, 0.0, 0.0
-        for number, index in enumerate(self.held.split(HELD_BATCH)):
-            draws = Draws(0, number, len(index), range(len(index)))
-            tensors = {**self.frames.prefix(index), "target": self.frames.actions[index]}
-            tensors = {name: value.to(self.device) for name, value in tensors.items()}
-            loss, error, weight = self._held(network, tensors, draws)
-            losses, errors, weights = losses + loss, errors + error, weights + weight
-        return {"held_loss": losses / weights, "held_error_bins": errors / weights}
-
-    def _held(
-        self, network: nn.Module, tensors: dict[str, Tensor], draws: Draws
-    ) -> tuple[float, float, float]:
-        """Return sums of losses and errors over all tokens, and their number."""
-        target, objective = tensors["target"], self.objective
-        times = torch.zeros(len(target), 1, device=self.device)
-        uniforms = draws.uniform("held", (2, 1, target.shape[1])).transpose(0, 1)
-        noised = objective.corrupt(target, times, uniforms.to(self.device))
-        answer = network(_prefix(tensors), noised, objective.causal)
-        loss = objective.loss(answer, noised, target, times)
-        error = (objective.guess(answer)[:, 0] - target).abs().sum()
-        return float(loss), float(error), float(target.numel())
+    def answer(self, network: nn.Module, tensors: Mapping[str, Tensor], noised: Tensor) -> Tensor:
+        """Return what the refiner says of the prefixes and ``noised``."""
+        text, codes = tensors["text"], tensors.get("codes")
+        prefix = Prefix(text, codes, tensors["proprioception"], tensors.get("poses"))
+        return network(prefix, noised, self.objective.causal)
 
     def save(self, folder: Path, weights: Mapping[str, Tensor], readme: str) -> None:
         """Write the checkpoint with ``weights``."""
@@ -187,7 +211,18 @@ class SmallTrainable:
         saved.save(folder, readme)
 
 
-def _prefix(tensors: Mapping[str, Tensor]) -> Prefix:
-    return Prefix(
-        tensors["text"], tensors.get("codes"), tensors["proprioception"], tensors.get("poses")
-    )
+def make_small(config: TrainConfig, folder: RunFolder, device: torch.device) -> SmallTrainable:
+    """Return a small refiner with its frames as tokens.
+
+    Raises:
+        DatasetError, CheckpointError, ConfigError: see `prepare`.
+    """
+    checkpoint, frames, sources = prepare(config, folder.image_tokenizer, device)
+    codes = None
+    if checkpoint.image_tokenizer is not None:
+        vision, cameras = checkpoint.image_tokenizer, checkpoint.config.cameras
+        cache = open_cache(config, vision)
+        encoder = Encoder(vision.to(device), cameras, cache, config.augmentation, config.seed)
+        codes = encoder.all(sources)
+        vision.to("cpu")
+    return SmallTrainable(config, checkpoint, frames, codes, device)

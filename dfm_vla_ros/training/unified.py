@@ -1,4 +1,4 @@
-"""A unified refiner and its data as the training loop wants them; see `Trainable`."""
+"""A unified checkpoint as a `Trainable`: token ids in memory, with or without adapters."""
 
 from __future__ import annotations
 
@@ -16,17 +16,15 @@ from tqdm import tqdm
 
 from dfm_vla_ros.data.format import DatasetError
 from dfm_vla_ros.model.folder import folder_hash
-from dfm_vla_ros.model.unified import UnifiedRefiner
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
 from dfm_vla_ros.model.vision import fitted
 from dfm_vla_ros.tokens.layout import Layout
 from dfm_vla_ros.training.config import ConfigError, TrainConfig
-from dfm_vla_ros.training.frames import Frames, Source, make_frames, split
+from dfm_vla_ros.training.frames import Frames, Source, make_frames
 from dfm_vla_ros.training.image_codes import CodeCache, open_cache
-from dfm_vla_ros.training.objectives import make_objective
 from dfm_vla_ros.training.preparing import load_sources
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.trainable import Batch, Draws
+from dfm_vla_ros.training.trainable import Draws, Trainable
 from dfm_vla_ros.training.unified_weights import load_to_train, saved_checkpoint
 
 Codes = dict[str, NDArray[np.int32]]
@@ -150,21 +148,17 @@ def encode_images(checkpoint: UnifiedCheckpoint, images: Mapping[str, NDArray[np
     return codes
 
 
-class UnifiedTrainable:
-    """A unified checkpoint that is fine-tuned; see `trainable.Trainable`.
+class UnifiedTrainable(Trainable):
+    """A unified checkpoint that is fine-tuned; its network has adapters if there are any."""
 
-    Attributes:
-        network: with adapters if there are any.
-        samples: number of training frames.
-        fingerprint: of the data and the weights that it began with.
-    """
+    held_noise = "noise"
 
     def __init__(
         self,
         config: TrainConfig,
         checkpoint: UnifiedCheckpoint,
         frames: UnifiedFrames,
-        split: tuple[Tensor, Tensor],
+        episode: NDArray[np.int64],
         fingerprint: str,
         device: torch.device,
     ) -> None:
@@ -174,68 +168,34 @@ class UnifiedTrainable:
             config: of the run.
             checkpoint: its refiner is ready to be trained.
             frames: tokens of all episodes.
-            split: frames that are trained on, and those that are only measured.
-            fingerprint: see the class.
+            episode: (F,) number of the episode of each frame.
+            fingerprint: of the data and the weights that it began with.
             device: that losses are computed on.
         """
-        self._config, self._checkpoint, self._frames = config, checkpoint, frames
-        self._index, self._held = split
-        self._device, vocabulary = device, checkpoint.action.vocabulary_size
-        self._objective = make_objective(config, vocabulary, device)
-        self._noise = make_objective(config, vocabulary, "cpu")
-        self.network: UnifiedRefiner = checkpoint.refiner
-        self.samples, self.fingerprint = len(self._index), fingerprint
+        super().__init__(config, checkpoint.action.vocabulary_size, episode, device)
+        self.checkpoint, self.frames, self.fingerprint = checkpoint, frames, fingerprint
+        self.network, self.held_batch = checkpoint.refiner, config.batch
 
     def matrices(self, name: str, parameter: nn.Parameter) -> bool:
         """Return whether ``parameter`` is a projection of the layers: adapters are not."""
         return parameter.ndim == 2 and ".layers." in name and ".lora_" not in name
 
-    def batch(self, draws: Draws) -> Batch:
-        """Return prefixes and noised actions; see `Trainable.batch`."""
-        index = self._index[draws.samples(self.samples)]
-        return self._batch(index, self._noise.times(draws), draws)
+    def tensors(self, index: Tensor, draws: Draws | None) -> dict[str, Tensor]:
+        """Return ids and, where instructions differ in length, the padding in front of them."""
+        ids, padding = self.frames.prefixes(index.tolist())
+        found = {"ids": ids, "target": self.frames.actions[index]}
+        return {**found, "padding": padding} if bool(padding.any()) else found
 
-    def _batch(self, index: Tensor, times: Tensor, draws: Draws) -> Batch:
-        ids, padding = self._frames.prefixes(index.tolist())
-        x1 = self._frames.actions[index]
-        shape = (2, times.shape[1], x1.shape[1])
-        xt = self._noise.corrupt(x1, times, draws.uniform("noise", shape).transpose(0, 1))
-        tensors = {"ids": ids, "x1": x1, "xt": xt, "times": times}
-        if bool(padding.any()):
-            tensors["padding"] = padding
-        return Batch(tensors, self._noise.weight(xt))
-
-    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
-        """Return the sum of the losses; see `Trainable.loss`."""
-        tensors = batch.tensors
-        answer = self._answer(network, tensors)
-        return self._objective.loss(answer, tensors["xt"], tensors["x1"], tensors["times"])
-
-    def _answer(self, network: nn.Module, tensors: Mapping[str, Tensor]) -> Tensor:
-        causal, padding = self._objective.causal, tensors.get("padding")
-        return network(tensors["ids"], tensors["xt"], causal, padding)
-
-    def held_out(self, network: nn.Module) -> dict[str, float]:
-        """Return loss and median error [tokens] from pure noise, on held-out episodes."""
-        if not len(self._held):
-            return {}
-        loss = error = weight = 0.0
-        for number, index in enumerate(self._held.split(self._config.batch)):
-            draws = Draws(0, number, len(index), range(len(index)))
-            batch = self._batch(index, torch.zeros(len(index), 1), draws)
-            tensors = {name: value.to(self._device) for name, value in batch.tensors.items()}
-            answer, x1 = self._answer(network, tensors), tensors["x1"]
-            loss += float(self._objective.loss(answer, tensors["xt"], x1, tensors["times"]))
-            error += float((self._objective.guess(answer)[:, 0] - x1).abs().sum())
-            weight += float(x1.numel())
-        return {"held_loss": loss / weight, "held_error_bins": error / weight}
+    def answer(self, network: nn.Module, tensors: Mapping[str, Tensor], noised: Tensor) -> Tensor:
+        """Return what the refiner says of the prefixes and ``noised``."""
+        return network(tensors["ids"], noised, self.objective.causal, tensors.get("padding"))
 
     def save(self, folder: Path, weights: Mapping[str, Tensor], readme: str) -> None:
-        """Write an ordinary checkpoint, adapters merged; see `Trainable.save`."""
-        saved_checkpoint(self._config, self._checkpoint, weights).save(folder, readme)
+        """Write an ordinary checkpoint, adapters merged."""
+        saved_checkpoint(self.config, self.checkpoint, weights).save(folder, readme)
 
 
-def make_trainable(
+def make_unified(
     config: TrainConfig, folder: RunFolder, accelerator: Accelerator
 ) -> UnifiedTrainable:
     """Return the checkpoint in ``config.init``, to be fine-tuned on the data of ``config``.
@@ -256,7 +216,7 @@ def make_trainable(
         config,
         checkpoint,
         tokenize(frames, checkpoint, codes),
-        split(frames.episode, config.held_out, config.seed),
+        frames.episode,
         _fingerprint(config, frames, codes),
         accelerator.device,
     )

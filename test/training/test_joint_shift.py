@@ -9,7 +9,7 @@ import torch
 from demonstrations import small_run, write
 
 from dfm_vla_ros.tokens.action import ActionTokenizer
-from dfm_vla_ros.training.augmentation import JointShift
+from dfm_vla_ros.training.small import JointShift
 from dfm_vla_ros.training.config import AugmentationConfig
 from dfm_vla_ros.training.loop import make_trainable
 from dfm_vla_ros.training.preparing import prepare

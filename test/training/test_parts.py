@@ -10,7 +10,7 @@ import pytest
 import torch
 from demonstrations import small_run
 
-from dfm_vla_ros.training.augmentation import changed, shifted, version_name
+from dfm_vla_ros.training.image_codes import changed, shifted, version_name
 from dfm_vla_ros.training.config import AugmentationConfig
 from dfm_vla_ros.training.optimiser import Average, rate_factor, warmup_cosine
 from dfm_vla_ros.training.processes import Prefetch

@@ -13,7 +13,7 @@ from demonstrations import small_run, write
 from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.sim.twin import POSE_NAMES
 from dfm_vla_ros.tokens.bins import PoseTokenizer
-from dfm_vla_ros.training.augmentation import PoseShift
+from dfm_vla_ros.training.small import PoseShift
 from dfm_vla_ros.training.config import AugmentationConfig, ConfigError
 from dfm_vla_ros.training.frames import Frames
 from dfm_vla_ros.training.loop import make_trainable
