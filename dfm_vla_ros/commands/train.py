@@ -13,7 +13,7 @@ from dfm_vla_ros.options import positive_count
 
 if TYPE_CHECKING:
     from dfm_vla_ros.training.config import EvaluationConfig, TrainConfig
-    from dfm_vla_ros.training.trainable import Evaluate
+    from dfm_vla_ros.training.run_folder import Evaluate
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -65,8 +65,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _report(config: TrainConfig) -> int:
     """Say whether the run is at its end; 130, as for an interrupt, if it is not."""
-    from dfm_vla_ros.training.run_folder import RunFolder
-    from dfm_vla_ros.training.state import load_progress
+    from dfm_vla_ros.training.run_folder import RunFolder, load_progress
 
     progress = load_progress(RunFolder(config.out).last)
     if progress.step == config.steps or 0 < config.max_seconds <= progress.seconds:

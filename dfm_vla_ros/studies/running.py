@@ -18,8 +18,7 @@ from dfm_vla_ros.studies.schema import Study
 from dfm_vla_ros.studies.variants import Variant, folder_name
 from dfm_vla_ros.training.config import TrainConfig
 from dfm_vla_ros.training.loop import train
-from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.state import load_progress
+from dfm_vla_ros.training.run_folder import RunFolder, load_progress
 from dfm_vla_ros.workers import run_parallel
 
 EPISODE = "episode"

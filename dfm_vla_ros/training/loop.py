@@ -3,51 +3,152 @@
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.folder import read_content
+from dfm_vla_ros.schema import ConfigError
 from dfm_vla_ros.training.config import TrainConfig
+from dfm_vla_ros.training.objectives import parts, stream
 from dfm_vla_ros.training.optimiser import (
     Average,
+    fill,
     make_optimisers,
     optimiser_state,
     rate_factor,
     restore_optimiser_state,
     set_rate,
-)
-from dfm_vla_ros.training.processes import (
-    Prefetch,
-    Stop,
-    fill,
-    make_accelerator,
     shard,
-    total,
     trained,
     whole,
 )
-from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.small import make_small
-from dfm_vla_ros.training.state import (
+from dfm_vla_ros.training.run_folder import (
+    Evaluate,
     Progress,
     Records,
+    RunFolder,
     StateError,
     load_progress,
     load_tensors,
     save_state,
 )
-from dfm_vla_ros.training.trainable import Batch, Evaluate, Trainable, parts, stream
+from dfm_vla_ros.training.small import make_small
+from dfm_vla_ros.training.trainable import Batch, Trainable
 
 
 class TrainingFailed(DfmVlaError):
     """The loss or its gradient is not finite."""
+
+
+PATIENCE = timedelta(hours=3)
+"""The first process evaluates while the others wait."""
+
+
+def make_accelerator(config: TrainConfig) -> Accelerator:
+    """Return what knows the device and the other processes.
+
+    Raises:
+        ConfigError: there is no GPU, or the batch cannot be shared out.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is cuda, but torch finds no GPU: set device=cpu")
+    torch.set_num_threads(config.threads)
+    if not torch.distributed.is_initialized():
+        AcceleratorState._reset_state(reset_partial_state=True)  # of an earlier run
+    accelerator = Accelerator(
+        cpu=config.device == "cpu" or not torch.cuda.is_available(),
+        mixed_precision="no",  # the loop's own autocast
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=PATIENCE),
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+        ],
+    )
+    share = accelerator.num_processes * config.accumulate
+    if config.batch % share:
+        raise ConfigError(
+            f"batch is {config.batch}: give a multiple of processes * accumulate, {share}"
+        )
+    return accelerator
+
+
+def total(accelerator: Accelerator, value: float | torch.Tensor) -> float:
+    """Return the sum of ``value`` over all processes."""
+    if accelerator.num_processes == 1:
+        return float(value)
+    part = torch.as_tensor(value, dtype=torch.float64, device=accelerator.device)
+    return float(accelerator.reduce(part, "sum"))
+
+
+class StopSignal:
+    """Whether SIGINT or SIGTERM came: the run then ends after the step, with its state saved."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Note the first signal meanwhile; the second has its usual effect."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(number: int, frame: object) -> None:
+            self.signal = number
+            signal.signal(number, before[number])
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class Prefetch:
+    """Makes the batches of the next step in a thread while the network learns from the last.
+
+    Attributes:
+        waited_s: how long the callers of `take` have waited altogether [s].
+    """
+
+    def __init__(self, make: Callable[[int], list[Batch]], last: int) -> None:
+        """Call ``make`` for steps up to ``last``."""
+        self._make, self._last = make, last
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._ahead: tuple[int, Future[list[Batch]]] | None = None
+        self.waited_s = 0.0
+
+    def take(self, step: int) -> list[Batch]:
+        """Return the batches of ``step``, begin with the next; errors of ``make`` come here."""
+        if self._ahead is None or self._ahead[0] != step:
+            self._ahead = step, self._pool.submit(self._make, step)
+        began = time.perf_counter()
+        batches = self._ahead[1].result()
+        self.waited_s += time.perf_counter() - began
+        self._ahead = None
+        if step < self._last:
+            self._ahead = step + 1, self._pool.submit(self._make, step + 1)
+        return batches
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 class Trainer:
@@ -79,7 +180,7 @@ class Trainer:
         self.progress = self._restored()
         self.records = Records(config, trainable, folder, accelerator, evaluate, self.progress)
         self._prefetch = Prefetch(self._batches, config.steps)
-        self._stop = Stop()
+        self._stop = StopSignal()
 
     def run(self) -> None:
         """Take all steps that are left.

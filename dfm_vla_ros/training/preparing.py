@@ -21,8 +21,14 @@ from dfm_vla_ros.tokens.action import ActionTokenizer
 from dfm_vla_ros.tokens.bins import PoseTokenizer, ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.frames import Frames, Source, list_sources, make_frames, sample_images
-from dfm_vla_ros.training.image_codes import read_resized
+from dfm_vla_ros.training.frames import (
+    Frames,
+    Source,
+    list_sources,
+    make_frames,
+    read_resized,
+    sample_images,
+)
 from dfm_vla_ros.training.objectives import KINDS, path_config
 from dfm_vla_ros.training.run_folder import replaced
 from dfm_vla_ros.training.vision import train_image_tokenizer

@@ -17,11 +17,11 @@ from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.model.refiner import Prefix
 from dfm_vla_ros.schema import ConfigError
 from dfm_vla_ros.training.config import TrainConfig
-from dfm_vla_ros.training.frames import Frames
-from dfm_vla_ros.training.image_codes import Encoder, open_cache
+from dfm_vla_ros.training.frames import Encoder, Frames, open_cache
+from dfm_vla_ros.training.objectives import Draws
 from dfm_vla_ros.training.preparing import prepare
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.trainable import Draws, Trainable
+from dfm_vla_ros.training.trainable import Trainable
 
 ARM_M = 0.1
 """A shift of so much turns an object by a radian: what its edge moves by then."""

@@ -16,9 +16,8 @@ from dfm_vla_ros.model.vision import FsqTokenizer
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.training.config import NetworkConfig, TrainConfig
 from dfm_vla_ros.training.frames import Frames
-from dfm_vla_ros.training.loop import Trainer
+from dfm_vla_ros.training.loop import Trainer, make_accelerator
 from dfm_vla_ros.training.preparing import fresh
-from dfm_vla_ros.training.processes import make_accelerator
 from dfm_vla_ros.training.run_folder import RunFolder
 from dfm_vla_ros.training.small import SmallTrainable
 

@@ -20,11 +20,11 @@ from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
 from dfm_vla_ros.model.vision import fitted
 from dfm_vla_ros.tokens.layout import Layout
 from dfm_vla_ros.training.config import ConfigError, TrainConfig
-from dfm_vla_ros.training.frames import Frames, Source, make_frames
-from dfm_vla_ros.training.image_codes import CodeCache, open_cache
+from dfm_vla_ros.training.frames import CodeCache, Frames, Source, make_frames, open_cache
+from dfm_vla_ros.training.objectives import Draws
 from dfm_vla_ros.training.preparing import load_sources
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.trainable import Draws, Trainable
+from dfm_vla_ros.training.trainable import Trainable
 from dfm_vla_ros.training.unified_weights import load_to_train, saved_checkpoint
 
 Codes = dict[str, NDArray[np.int32]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from dfm_vla_ros.training.trainable import Draws, parts
+from dfm_vla_ros.training.objectives import Draws, parts
 
 
 def test_that_an_epoch_takes_every_sample_once() -> None:

@@ -15,10 +15,11 @@ from dfm_vla_ros.model.vision import FsqConfig, FsqTokenizer
 from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.schema import ConfigError
 from dfm_vla_ros.training.config import AugmentationConfig
-from dfm_vla_ros.training.frames import Source, list_sources
-from dfm_vla_ros.training.image_codes import (
+from dfm_vla_ros.training.frames import (
     CodeCache,
     Encoder,
+    Source,
+    list_sources,
     open_cache,
     resized,
     tokenizer_hash,

@@ -9,13 +9,12 @@ import torch
 from demonstrations import small_run, write
 
 from dfm_vla_ros.tokens.action import ActionTokenizer
-from dfm_vla_ros.training.small import JointShift
 from dfm_vla_ros.training.config import AugmentationConfig
-from dfm_vla_ros.training.loop import make_trainable
+from dfm_vla_ros.training.loop import make_accelerator, make_trainable
+from dfm_vla_ros.training.objectives import Draws
 from dfm_vla_ros.training.preparing import prepare
-from dfm_vla_ros.training.processes import make_accelerator
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.trainable import Draws
+from dfm_vla_ros.training.small import JointShift
 
 SHIFT_RAD = 0.004
 

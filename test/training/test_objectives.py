@@ -9,12 +9,12 @@ from demonstrations import small_run
 from dfm_vla_ros.flow.losses import cross_entropy
 from dfm_vla_ros.training.objectives import (
     KINDS,
+    Draws,
     Objective,
     make_objective,
     path_config,
     smoothed_labels,
 )
-from dfm_vla_ros.training.trainable import Draws
 
 K = 16
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from demonstrations import small_run
 
-from dfm_vla_ros.training.image_codes import changed, shifted, version_name
 from dfm_vla_ros.training.config import AugmentationConfig
+from dfm_vla_ros.training.frames import changed, shifted, version_name
+from dfm_vla_ros.training.loop import Prefetch
 from dfm_vla_ros.training.optimiser import Average, rate_factor, warmup_cosine
-from dfm_vla_ros.training.processes import Prefetch
 from dfm_vla_ros.training.run_folder import recover, replaced
 
 

@@ -13,14 +13,13 @@ from demonstrations import small_run, write
 from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.sim.twin import POSE_NAMES
 from dfm_vla_ros.tokens.bins import PoseTokenizer
-from dfm_vla_ros.training.small import PoseShift
 from dfm_vla_ros.training.config import AugmentationConfig, ConfigError
 from dfm_vla_ros.training.frames import Frames
-from dfm_vla_ros.training.loop import make_trainable
+from dfm_vla_ros.training.loop import make_accelerator, make_trainable
+from dfm_vla_ros.training.objectives import Draws
 from dfm_vla_ros.training.preparing import prepare
-from dfm_vla_ros.training.processes import make_accelerator
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.trainable import Draws
+from dfm_vla_ros.training.small import PoseShift
 
 SHIFT_M = 0.003
 ROWS = 400

@@ -20,8 +20,8 @@ from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.training.config import AugmentationConfig, ConfigError, EvaluationConfig
 from dfm_vla_ros.training.loop import TrainingFailed, train
+from dfm_vla_ros.training.run_folder import StateError
 from dfm_vla_ros.training.small import SmallTrainable
-from dfm_vla_ros.training.state import StateError
 
 
 @pytest.fixture(autouse=True)

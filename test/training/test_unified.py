@@ -20,10 +20,9 @@ from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.tokens.fast import FastTokenizer
 from dfm_vla_ros.tokens.presets import small_layout
 from dfm_vla_ros.training.config import ConfigError, LoraConfig, TrainConfig, UnifiedTrainConfig
-from dfm_vla_ros.training.loop import Trainer, make_trainable, train
-from dfm_vla_ros.training.processes import make_accelerator
+from dfm_vla_ros.training.loop import Trainer, make_accelerator, make_trainable, train
+from dfm_vla_ros.training.objectives import Draws
 from dfm_vla_ros.training.run_folder import RunFolder
-from dfm_vla_ros.training.trainable import Draws
 from dfm_vla_ros.training.unified import UnifiedFrames
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -106,7 +105,7 @@ def test_that_a_batch_is_what_the_policy_would_see(tmp_path: Path) -> None:
     trainable = make_trainable(config, RunFolder(config.out), make_accelerator(config))
     draws = Draws(0, 1, 8, range(8))
     batch = trainable.batch(draws).tensors
-    assert (batch["xt"][:, 0] != batch["x1"]).any()
+    assert (batch["noised"][:, 0] != batch["target"]).any()
     assert (batch["times"][:, 0] == 0).all()
     again = trainable.batch(draws).tensors
     assert all(torch.equal(value, again[name]) for name, value in batch.items())
