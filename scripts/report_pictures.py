@@ -25,8 +25,7 @@ from report_browser import SHIFT, Page, browser_page
 from report_synthetic import FAULTS, UNITS, broken
 from screenshot import shot
 
-from dfm_vla_ros.evaluation.loading import load_loop
-from dfm_vla_ros.evaluation.runner import Loop
+from dfm_vla_ros.evaluation.runner import Loop, load_loop
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.report.content import (
     PredictedChunk,

@@ -163,7 +163,7 @@ _filmed = False
 def _start(options: argparse.Namespace) -> None:
     """Load policy and twin once in each process."""
     global _loop, _filmed
-    from dfm_vla_ros.evaluation.loading import load_loop
+    from dfm_vla_ros.evaluation.runner import load_loop
 
     _filmed = options.report is not None
     _loop = load_loop(

@@ -112,8 +112,7 @@ _loop: Any = None
 def _start(checkpoint: Path, timeout_s: float) -> None:
     """Load policy and twin once in each process."""
     global _loop
-    from dfm_vla_ros.evaluation.loading import load_loop
-    from dfm_vla_ros.evaluation.runner import LoopConfig
+    from dfm_vla_ros.evaluation.runner import LoopConfig, load_loop
 
     _loop = load_loop(checkpoint, LoopConfig(timeout_s=timeout_s))
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.evaluation.motion import MotionRecord
 from dfm_vla_ros.evaluation.runner import EpisodeResult, summarise
 from dfm_vla_ros.evaluation.statistics import ComparisonError, Paired, holm, paired
+from dfm_vla_ros.files import Book
 from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.sim.perturbations import NONE, PERTURBATIONS, PLAIN_SETTING, Setting
 
@@ -54,45 +53,34 @@ Outcome = EpisodeResult | str
 """How an episode went, or what went wrong."""
 
 
-class EpisodeBook:
+class ConditionBook(Book):
     """What is known of every episode, in a file that survives an interruption.
 
-    The first line says what all have in common, each other one holds an episode.
+    Attributes:
+        outcomes: of each job that has ended.
     """
 
     def __init__(self, folder: Path, common: Mapping[str, Any]) -> None:
         """Open ``folder``, or begin it.
 
         Raises:
-            DfmVlaError: its episodes are of something else than ``common``.
+            BookError: its episodes are of something else than ``common``.
         """
-        self._path = folder / EPISODES
-        self.outcomes: dict[Job, Outcome] = {}
-        folder.mkdir(parents=True, exist_ok=True)
-        if not self._path.exists():
-            self._path.write_text(json.dumps(dict(common)) + "\n")
-        # A last line that was cut short is no episode.
-        first, *lines = self._path.read_text().split("\n")[:-1]
-        if json.loads(first) != json.loads(json.dumps(dict(common))):
-            raise DfmVlaError(
-                f"{folder} holds episodes of {first}, not of {json.dumps(dict(common))}: "
-                "choose another folder"
-            )
-        for line in lines:
-            row = json.loads(line)
-            job = row["condition"], row["task"], row["seed"]
-            self.outcomes[job] = row.get("error") or _result(row["result"])
-        self._path.write_text("\n".join([first, *lines]) + "\n")
+        super().__init__(folder / EPISODES, common)
+        self.outcomes: dict[Job, Outcome] = {
+            (row["condition"], row["task"], row["seed"]): row.get("error")
+            or _result(row["result"])
+            for row in self.rows
+        }
 
-    def add(self, job: Job, outcome: Outcome) -> None:
-        """Keep an episode."""
+    def keep(self, job: Job, outcome: Outcome) -> None:
+        """Keep how an episode went."""
         row: dict[str, Any] = dict(zip(("condition", "task", "seed"), job, strict=True))
         row |= {"error": outcome} if isinstance(outcome, str) else {"result": asdict(outcome)}
-        with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        self.add(row)
         self.outcomes[job] = outcome
 
-    def rows(self, condition: str, seeds: Iterable[int]) -> list[dict[str, Any]]:
+    def rows_of(self, condition: str, seeds: Iterable[int]) -> list[dict[str, Any]]:
         """Return the row of each task of a condition, as in a result of ``dfm-vla eval``."""
         wanted = set(seeds)
         found: dict[str, dict[int, Outcome]] = {}

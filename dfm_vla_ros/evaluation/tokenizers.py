@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from dfm_vla_ros.data.dataset import Dataset, open_datasets
 from dfm_vla_ros.data.format import DatasetError, Episode
 from dfm_vla_ros.robot.joints import ARM_JOINTS, JOINT_NAMES
-from dfm_vla_ros.tokens import ActionCodec as ActionCodec_from_tokens
 from dfm_vla_ros.tokens.codec import ActionCodec, Array, Tokens
 from dfm_vla_ros.tokens.fast import FastTokenizer
 from dfm_vla_ros.tokens.loading import ACTION_KINDS
@@ -178,7 +177,7 @@ def _numbered(datasets: Sequence[Dataset], limit: int) -> Iterator[tuple[int, Ep
             yield from enumerate(dataset.episodes(task, limit, images=False))
 
 
-def fit(kind: str, chunks: Chunks, **options: Any) -> ActionCodec_from_tokens:
+def fit(kind: str, chunks: Chunks, **options: Any) -> ActionCodec:
     """Return a tokenizer of ``kind`` fitted on ``chunks``; see the ``fit`` of its class."""
     make = ACTION_KINDS[kind].fit
     return make(
@@ -205,7 +204,7 @@ def variants(horizon: int) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 @dataclass(frozen=True)
-class Row:
+class TokenizerRow:
     """One tokenizer on one task ("all": on all three).
 
     Attributes:
@@ -225,7 +224,7 @@ class Row:
     problem: str = ""
 
 
-def table(chunks: Chunks, seed: int = 0) -> Iterator[Row]:
+def table(chunks: Chunks, seed: int = 0) -> Iterator[TokenizerRow]:
     """Yield every variant, fitted on four fifths of the episodes, measured on the others."""
     held = chunks.episode % HELD_OUT == HELD_OUT - 1
     if not held.any():
@@ -235,14 +234,14 @@ def table(chunks: Chunks, seed: int = 0) -> Iterator[Row]:
         try:
             codec = fit(kind, seen, **options)
         except TokenizerError as error:
-            yield Row(label, "all", problem=str(error))
+            yield TokenizerRow(label, "all", problem=str(error))
             continue
         for task in ("all", *np.unique(unseen.task)):
             yield _row(label, str(task), codec, unseen, seed)
 
 
-def _row(label: str, task: str, codec: ActionCodec_from_tokens, chunks: Chunks, seed: int) -> Row:
+def _row(label: str, task: str, codec: ActionCodec, chunks: Chunks, seed: int) -> TokenizerRow:
     part = chunks if task == "all" else chunks.where(chunks.task == task)
     grippers = np.array([name in GRIPPERS for name in JOINT_NAMES])
     measured = measure(codec, part.targets, part.reference, grippers, seed)
-    return Row(label, task, codec.vocabulary_size, codec.token_count, measured)
+    return TokenizerRow(label, task, codec.vocabulary_size, codec.token_count, measured)

@@ -198,9 +198,9 @@ class ExecutorHealth:
 
     def _take(self, message: ExecutorStatus) -> None:
         before, self.status = self.status, message
-        self._heard.put(came_s=time.monotonic())
+        self._heard.renew(came_s=time.monotonic())
         if message.state != ExecutorStatus.INACTIVE:
-            self._able.put(came_s=time.monotonic())
+            self._able.renew(came_s=time.monotonic())
         if before is not None and before.run_id != message.run_id:
             self.restarts += 1
         self._on_status()

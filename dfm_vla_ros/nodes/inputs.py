@@ -131,7 +131,7 @@ class JointStateHealth:
         except ChunkRefused as refusal:
             self.fault = str(refusal)
         if not self.fault:
-            self._fresh.put(stamp_s, now.steady_s)
+            self._fresh.renew(stamp_s, now.steady_s)
             return False
         self.refused += 1
         return self.fault != before

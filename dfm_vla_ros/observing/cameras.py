@@ -170,7 +170,7 @@ def _is_whole_png(data: bytes) -> bool:
     return False
 
 
-class FrozenWatch:
+class FrozenPicture:
     """Compares each picture of one camera with the one before.
 
     A still robot in front of a still scene repeats its picture too (in a simulation exactly so),
@@ -264,7 +264,7 @@ class Camera:
         self._decode = raw if transport.decode is to_rgb else transport.decode
         self.topic, self.kind = f"{name}_camera/{transport.suffix}", transport.kind
         self.source: Source[Rgb] = Source(self.topic, settings.bounds[f"{name}_camera"])
-        self._frozen = FrozenWatch(
+        self._frozen = FrozenPicture(
             settings.frozen_timeout_s, settings.frozen_motion_rad, joints_moving(name)
         )
         self._size: tuple[int, int] | None = None
@@ -273,9 +273,16 @@ class Camera:
         """Take an image made at ``stamp_s``; return whether it is usable."""
         try:
             pixels = self._decode(message)
-            self._check_size(pixels)
         except ImageRefused as error:
             self.source.refuse(str(error))
+            return False
+        height, width = pixels.shape[:2]
+        self._size = self._size or (height, width)
+        if (height, width) != self._size:
+            self.source.refuse(
+                f"an image of {width}x{height}, those before were {self._size[1]}x"
+                f"{self._size[0]}: does a second camera publish? A new goal takes the new size"
+            )
             return False
         self.source.put(pixels, stamp_s, now)
         self._frozen.look(pixels, now)
@@ -302,17 +309,6 @@ class Camera:
     def forget_size(self) -> None:
         """Take an image of any size next; it sets the size of those after it."""
         self._size = None
-
-    def _check_size(self, pixels: Rgb) -> None:
-        """Refuse an image of another size than the first: a second camera, or another mode."""
-        height, width = pixels.shape[:2]
-        if self._size is None:
-            self._size = (height, width)
-        if (height, width) != self._size:
-            raise ImageRefused(
-                f"an image of {width}x{height}, those before were {self._size[1]}x"
-                f"{self._size[0]}: does a second camera publish? A new goal takes the new size"
-            )
 
 
 def joints_moving(camera: str) -> NDArray[np.bool_]:

@@ -68,7 +68,7 @@ class Observer:
     def _add_topics(self) -> None:
         for camera in sorted(CAMERAS, key=lambda name: name == TRIGGER):
             found = self._cameras[camera]
-            self._add(found.topic, found.kind, found.source, self._take_image(camera))
+            self._add(found.topic, found.kind, found.source, found.take)
         measured, commanded = self._joints[MEASURED], self._joints[COMMANDED]
         if self._settings.joint_states["arm_joint_states"]:
             for topic, arm in ARM_TOPICS.items():
@@ -92,25 +92,19 @@ class Observer:
         if topic == TASK_STATUS:
             self._take_task(message)
             return False
-        if self._time.seconds(message.header.stamp) < self._valid_from_s:
+        stamp_s = self._time.seconds(message.header.stamp)
+        if stamp_s < self._valid_from_s:
             return False
-        taken = self._takes[topic](message, self._time.seconds(message.header.stamp), now)
-        return taken and topic == self._cameras[TRIGGER].topic
+        taken = self._takes[topic](message, stamp_s, now)
+        if not taken or topic != self._cameras[TRIGGER].topic:
+            return False
+        self._align(stamp_s)
+        return True
 
     def refuse(self, topic: str, why: str) -> None:
         """Count a message of ``topic`` that was torn on its way."""
         if topic in self._by_topic:
             self._by_topic[topic].refuse(why)
-
-    def _take_image(self, camera: str) -> Take:
-        def take(message: Any, stamp_s: float, now: Moment) -> bool:
-            if not self._cameras[camera].take(message, stamp_s, now):
-                return False
-            if camera == TRIGGER:
-                self._align(stamp_s)
-            return True
-
-        return take
 
     def _align(self, stamp_s: float) -> None:
         """Note how far each source is from the third view just come."""

@@ -33,24 +33,22 @@ class Bounds:
     skew_s: float = np.inf
 
 
-class Source(Generic[Value]):
+class Source(Freshness, Generic[Value]):
     """One topic: its newest value, when that was made and when it came."""
 
     def __init__(self, name: str, bounds: Bounds) -> None:
         """Know nothing of topic ``name`` yet."""
-        self.name = name
-        self.bounds = bounds
-        self._fresh = Freshness(bounds.age_s)
+        super().__init__(bounds.age_s)
+        self.name, self.bounds = name, bounds
         self.fault = ""
         """Why the newest message was not taken; empty if it was."""
         self.refused = 0
         """Messages that were not taken."""
-        self.clear()
 
     def put(self, value: Value, stamp_s: float, now: Moment) -> None:
         """Take in a message made at ``stamp_s`` of ROS time."""
         self.value, self.fault = value, ""
-        self._fresh.put(stamp_s, now.steady_s)
+        self.renew(stamp_s, now.steady_s)
         self._arrivals.append(now.steady_s)
 
     def refuse(self, fault: str) -> None:
@@ -64,19 +62,10 @@ class Source(Generic[Value]):
 
     def clear(self) -> None:
         """Forget the value: it is of another episode."""
+        super().clear()
         self.value: Value | None = None
-        self._fresh.clear()
         self._skew_s = 0.0
         self._arrivals: deque[float] = deque(maxlen=RATE_SAMPLES)
-
-    @property
-    def stamp_s(self) -> float:
-        """When the newest message was made [s]."""
-        return self._fresh.stamp_s
-
-    def age_s(self, now: Moment) -> float:
-        """Return the larger age by stamp and by arrival [s]; infinite before the first message."""
-        return self._fresh.age_s(now)
 
     def rate_hz(self, now: Moment) -> float:
         """Return the rate of the last messages; it falls once they stop."""
@@ -91,7 +80,7 @@ class Source(Generic[Value]):
             return f"{self.name}: {self.fault}"
         if self.value is None:
             return f"{self.name}: no message yet"
-        stale = self._fresh.problem(now)
+        stale = super().problem(now)
         if stale:
             return f"{self.name} is {stale}"
         if abs(self._skew_s) > self.bounds.skew_s:
@@ -172,7 +161,7 @@ class TimeBase:
 
     def seconds(self, stamp: Any) -> float:
         """Return ``stamp``, a builtin_interfaces/Time, as seconds since the origin."""
-        return self.from_nanoseconds(nanoseconds(stamp))
+        return self.from_nanoseconds(stamp.sec * NANOSECONDS + stamp.nanosec)
 
     def from_nanoseconds(self, ns: int) -> float:
         """Return a clock reading [ns] as seconds since the origin."""

@@ -143,7 +143,7 @@ class Executor:
         if self._reference is None or not self._commanded:
             self._reference = Reference(ordered)
         self._measured = ordered
-        self._fresh.measured.put(stamp_s)
+        self._fresh.measured.renew(stamp_s)
 
     def sample(self, now_s: float) -> tuple[Array, Array] | None:
         """Return position and velocity (D,) commanded now; None before the first joint states.

@@ -41,7 +41,7 @@ class Freshness:
         """Take no message that came so far for current."""
         self.stamp_s = self.came_s = -inf
 
-    def put(self, stamp_s: float = inf, came_s: float = inf) -> None:
+    def renew(self, stamp_s: float = inf, came_s: float = inf) -> None:
         """Take in a message made at ``stamp_s``, come at ``came_s``; inf: does not count."""
         self.stamp_s, self.came_s = stamp_s, came_s
 

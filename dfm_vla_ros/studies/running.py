@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.evaluation.loading import make_loop
-from dfm_vla_ros.evaluation.robustness import EpisodeBook, Outcome
+from dfm_vla_ros.evaluation.robustness import ConditionBook, Outcome
+from dfm_vla_ros.evaluation.runner import make_loop
 from dfm_vla_ros.model.folder import folder_hash
 from dfm_vla_ros.model.loading import load_checkpoint
 from dfm_vla_ros.policy.policy import Policy
@@ -51,18 +51,18 @@ def _train(config: TrainConfig) -> str:
     return config.out
 
 
-def open_book(variant: Variant, out: Path) -> EpisodeBook:
+def open_book(variant: Variant, out: Path) -> ConditionBook:
     """Return the variant's episodes so far.
 
     Raises:
         DfmVlaError: those in ``out`` are of another definition or of another checkpoint.
     """
     common = variant.definition(folder_hash(variant.checkpoint))
-    return EpisodeBook(out / "episodes" / folder_name(variant), common)
+    return ConditionBook(out / "episodes" / folder_name(variant), common)
 
 
 def run_missing(
-    study: Study, variants: Sequence[Variant], books: Sequence[EpisodeBook], workers: int
+    study: Study, variants: Sequence[Variant], books: Sequence[ConditionBook], workers: int
 ) -> Iterator[tuple[Job, Outcome]]:
     """Run the episodes that the books lack, one variant after the other, and keep them."""
     jobs = [
@@ -76,7 +76,7 @@ def run_missing(
         return
     workers = min(workers, len(jobs))
     for job, outcome in run_parallel(_episode, jobs, workers, _start, (tuple(variants),)):
-        books[job[0]].add((EPISODE, *job[1:]), outcome)
+        books[job[0]].keep((EPISODE, *job[1:]), outcome)
         yield job, outcome
 
 

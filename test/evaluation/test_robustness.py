@@ -12,7 +12,7 @@ from small import small_checkpoint
 from dfm_vla_ros.cli import main
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.evaluation.motion import MotionRecord
-from dfm_vla_ros.evaluation.robustness import CLEAN, EPISODES, EpisodeBook, conditions, table
+from dfm_vla_ros.evaluation.robustness import CLEAN, EPISODES, ConditionBook, conditions, table
 from dfm_vla_ros.evaluation.runner import SUCCESS, TIMEOUT, EpisodeResult
 from dfm_vla_ros.sim.perturbations import PERTURBATIONS
 from dfm_vla_ros.sim.tasks import TASKS
@@ -38,32 +38,32 @@ def test_that_every_perturbation_and_another_sentence_are_conditions(task: str) 
 
 
 def test_that_episodes_come_back_and_a_cut_line_is_run_again(tmp_path: Path) -> None:
-    book = EpisodeBook(tmp_path, COMMON)
-    book.add((CLEAN, "t", 1), DONE)
-    book.add((CLEAN, "t", 2), "no image")
+    book = ConditionBook(tmp_path, COMMON)
+    book.keep((CLEAN, "t", 1), DONE)
+    book.keep((CLEAN, "t", 2), "no image")
     whole = (tmp_path / EPISODES).read_text()
     (tmp_path / EPISODES).write_text(whole + whole.splitlines()[1][:30])
-    again = EpisodeBook(tmp_path, COMMON)
+    again = ConditionBook(tmp_path, COMMON)
     assert again.outcomes == {(CLEAN, "t", 1): DONE, (CLEAN, "t", 2): "no image"}
-    again.add((CLEAN, "t", 3), failed(3))
-    (row,) = EpisodeBook(tmp_path, COMMON).rows(CLEAN, range(10))
+    again.keep((CLEAN, "t", 3), failed(3))
+    (row,) = ConditionBook(tmp_path, COMMON).rows_of(CLEAN, range(10))
     assert (row["successes"], row["timeouts"], row["errors"]) == (1, 1, 1)
 
 
 def test_that_a_folder_of_another_checkpoint_is_refused(tmp_path: Path) -> None:
-    EpisodeBook(tmp_path, COMMON)
+    ConditionBook(tmp_path, COMMON)
     with pytest.raises(DfmVlaError, match="choose another folder"):
-        EpisodeBook(tmp_path, {"checkpoint": "def"})
+        ConditionBook(tmp_path, {"checkpoint": "def"})
 
 
 def test_that_the_table_sets_each_condition_beside_the_clean_one(tmp_path: Path) -> None:
-    book = EpisodeBook(tmp_path, COMMON)
+    book = ConditionBook(tmp_path, COMMON)
     for seed in range(8):
-        book.add((CLEAN, "t", seed), replace(DONE, seed=seed))
-        book.add(("light", "t", seed), failed(seed) if seed else replace(DONE, seed=0))
-        book.add(("pushed", "t", seed), replace(DONE, seed=seed))
+        book.keep((CLEAN, "t", seed), replace(DONE, seed=seed))
+        book.keep(("light", "t", seed), failed(seed) if seed else replace(DONE, seed=0))
+        book.keep(("pushed", "t", seed), replace(DONE, seed=seed))
     names = (CLEAN, "light", "pushed")
-    results = {name: {"tasks": book.rows(name, range(8))} for name in names}
+    results = {name: {"tasks": book.rows_of(name, range(8))} for name in names}
     clean, light, pushed = table(results)[2:]
     assert clean == "| t | clean | 8/8 | 68 to 100 | 8.0 s |  |  | left 8 |"
     assert light == "| t | light | 1/8 | 2 to 47 | 8.0 s | 7, 0 | 0.031 | left 1, none 7 |"

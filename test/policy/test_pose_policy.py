@@ -10,8 +10,7 @@ import pytest
 import torch
 from small import POSES, pose_checkpoint, random_observation, small_checkpoint
 
-from dfm_vla_ros.evaluation.loading import load_loop
-from dfm_vla_ros.evaluation.runner import LoopConfig
+from dfm_vla_ros.evaluation.runner import LoopConfig, load_loop
 from dfm_vla_ros.model.checkpoint import Checkpoint, CheckpointError
 from dfm_vla_ros.model.loading import describe, load_image_tokenizer, verify
 from dfm_vla_ros.model.vision import ObservationError

@@ -13,8 +13,7 @@ import pytest
 from small import INSTRUCTION, small_checkpoint
 
 from dfm_vla_ros.cli import main
-from dfm_vla_ros.evaluation.loading import load_loop
-from dfm_vla_ros.evaluation.runner import LoopConfig
+from dfm_vla_ros.evaluation.runner import LoopConfig, load_loop
 from dfm_vla_ros.robot.joints import CAMERAS
 
 

@@ -22,14 +22,14 @@ def test_that_the_older_of_stamp_and_arrival_counts(
     stamp_s: float, came_s: float, now: Moment, expected: str
 ) -> None:
     fresh = Freshness(0.5)
-    fresh.put(stamp_s, came_s)
+    fresh.renew(stamp_s, came_s)
     assert fresh.problem(now) == expected
 
 
 def test_that_a_clock_that_is_not_given_does_not_count() -> None:
     fresh = Freshness(0.5)
     assert fresh.age_s(Moment(0.0, 1.0)) == float("inf")
-    fresh.put(came_s=1.0)
+    fresh.renew(came_s=1.0)
     assert fresh.age_s(Moment(0.0, 1.2)) == pytest.approx(0.2)
     fresh.clear()
     assert fresh.problem(Moment(0.0, 1.2)) == "inf s old, allowed is 0.5 s"

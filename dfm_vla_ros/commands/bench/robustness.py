@@ -15,7 +15,7 @@ from dfm_vla_ros.options import hardware, positive_count, positive_seconds, seed
 from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.evaluation.robustness import EpisodeBook, Job, Outcome
+    from dfm_vla_ros.evaluation.robustness import ConditionBook, Job, Outcome
 
 TABLE = "table.md"
 
@@ -39,20 +39,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the episodes that the folder lacks; write a result for each condition and a table."""
-    from dfm_vla_ros.evaluation.robustness import EpisodeBook
+    from dfm_vla_ros.evaluation.robustness import ConditionBook
     from dfm_vla_ros.model.folder import folder_hash
     from dfm_vla_ros.resources import resource_path
 
     options.checkpoint = options.checkpoint or resource_path("checkpoints/default")
     jobs = _jobs(options)
     common = {"checkpoint": folder_hash(options.checkpoint), "loop": _loop_settings(options)}
-    book = EpisodeBook(options.out, common)
+    book = ConditionBook(options.out, common)
     missing = [job for job in jobs if job not in book.outcomes]
     print(f"{len(jobs) - len(missing)} episodes present, {len(missing)} to run", flush=True)
     if missing:
         workers = min(options.workers, len(missing))
         for job, outcome in run_parallel(_episode, missing, workers, _start, (options,)):
-            book.add(job, outcome)
+            book.keep(job, outcome)
             print(f"{' '.join(map(str, job))}: {_short(outcome)}", flush=True)
     lines = _write(options, book, common, list(dict.fromkeys(job[0] for job in jobs)))
     print("\n".join(lines))
@@ -94,7 +94,7 @@ def _short(outcome: Outcome) -> str:
 
 
 def _write(
-    options: argparse.Namespace, book: EpisodeBook, common: dict[str, Any], names: Sequence[str]
+    options: argparse.Namespace, book: ConditionBook, common: dict[str, Any], names: Sequence[str]
 ) -> list[str]:
     """Write each condition's result, which ``compare`` and ``eval --beside`` read, and a table."""
     from dfm_vla_ros.evaluation.robustness import conditions, table
@@ -111,7 +111,7 @@ def _write(
     }
     results = {
         name: {
-            "tasks": book.rows(name, seeds),
+            "tasks": book.rows_of(name, seeds),
             "setting": asdict(known[name].setting),
             "black_cameras": known[name].dark_cameras,
             **about,
@@ -131,7 +131,7 @@ _loop: Any = None
 def _start(options: argparse.Namespace) -> None:
     """Load policy and twin once in each process."""
     global _loop
-    from dfm_vla_ros.evaluation.loading import load_loop
+    from dfm_vla_ros.evaluation.runner import load_loop
 
     _loop = load_loop(options.checkpoint, loop_config(options))
 

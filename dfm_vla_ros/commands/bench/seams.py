@@ -157,8 +157,7 @@ _loop: Any = None
 def _start(options: argparse.Namespace) -> None:
     """Load policy and twin once in each process."""
     global _loop
-    from dfm_vla_ros.evaluation.loading import load_loop
-    from dfm_vla_ros.evaluation.runner import LoopConfig
+    from dfm_vla_ros.evaluation.runner import LoopConfig, load_loop
 
     config = LoopConfig(timeout_s=options.timeout, warm_start_t0=options.warm_start or None)
     _loop = load_loop(options.checkpoint, config)

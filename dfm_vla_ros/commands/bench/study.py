@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dfm_vla_ros.options import hardware, positive_count, versions
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.evaluation.robustness import EpisodeBook
+    from dfm_vla_ros.evaluation.robustness import ConditionBook
     from dfm_vla_ros.studies.schema import Study
     from dfm_vla_ros.studies.table import RowResult
     from dfm_vla_ros.studies.timing import Timing
@@ -67,7 +67,7 @@ def _write(
     options: argparse.Namespace,
     study: Study,
     variants: Sequence[Variant],
-    books: Sequence[EpisodeBook],
+    books: Sequence[ConditionBook],
 ) -> int:
     """Write table and result; return 1 if an episode ended in an error."""
     from dfm_vla_ros.studies.running import write_json
@@ -100,7 +100,7 @@ def _timings(
 def _rows(
     study: Study,
     variants: Sequence[Variant],
-    books: Sequence[EpisodeBook],
+    books: Sequence[ConditionBook],
     timings: dict[str, Timing],
 ) -> list[RowResult]:
     from dfm_vla_ros.studies.table import RowResult

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dfm_vla_ros.errors import DfmVlaError
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.evaluation.tokenizers import Errors, Row
+    from dfm_vla_ros.evaluation.tokenizers import Errors, TokenizerRow
 
 NOISE_RAD = 0.012
 FIRST_SEED = 2_000_000
@@ -89,7 +89,7 @@ def heading(horizon: int) -> Iterator[str]:
     yield f"{'':{LABEL}}{'K':>6}{'N':>5}{'used':>7}{titles}{'moved':>7}{'found':>7}"
 
 
-def line(row: Row) -> str:
+def line(row: TokenizerRow) -> str:
     """Return a row: label, K, N, tokens used, errors, targets moved, damage found."""
     label = row.label if row.task == "all" else f"  {row.task}"
     measured = row.measurement
