@@ -54,10 +54,7 @@ class Simulator(ABC):
 
     @abstractmethod
     def step(self, action: Array, look: bool) -> bool:
-        """Do ``action`` (7,); return whether the task is done.
-
-        ``look``: whether ``view`` will be asked for before the next step.
-        """
+        """Do ``action`` (7,), ``look``: before a view; return whether the task is done."""
 
     @abstractmethod
     def view(self) -> View:
@@ -222,6 +219,7 @@ class Worker:
         if self._simulator is None or self._scene != job.scene_key:
             if self._simulator is not None:
                 self._simulator.close()
+            self._simulator = None  # also if the next one cannot be built
             self._simulator, self._scene = self._build(job, protocol), job.scene_key
         return self._simulator
 

@@ -7,7 +7,8 @@ Source: github.com/mees/calvin_env, ``envs/tasks.py``; arguments: github.com/mee
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,18 @@ from dfm_vla_ros.benchmarks.calvin.tasks import COLOURS
 
 Touch = tuple[int, int]
 """A body and one of its links; -1 is the body's base."""
-
 BODY_B, LINK_B = 2, 4
 """Columns of PyBullet's contact points: the other body, its link."""
+TURNED_DEG, TILTED_DEG, SHIFTED_M, PUSHED_M = 60.0, 30.0, 0.1, 0.1
+LIFTED_M = {"table": 0.05, "slider": 0.03, "drawer": 0.05}
+LINKS = {"table": "base_link", "slider": "plank_link", "drawer": "drawer_link"}
+SLID_M, PULLED_M = 0.15, 0.12
+AT_REST = 1.0
+"""Bound of each component of a stacked block's speed [m/s, rad/s]."""
 
 
 class Block:
-    """A block of ``get_info()``.
+    """A block, as ``get_info()`` tells it.
 
     Attributes:
         body: number of the body.
@@ -74,21 +80,11 @@ def _touches(contacts: Any) -> frozenset[Touch]:
     return frozenset((contact[BODY_B], contact[LINK_B]) for contact in contacts)
 
 
-Check = Callable[[World, World], bool]
-"""From the moments when the task was asked for and now to whether it is done."""
-
-TURNED_DEG, TILTED_DEG, SHIFTED_M = 60.0, 30.0, 0.1
-PUSHED_M = 0.1
-LIFTED_M = {"table": 0.05, "slider": 0.03, "drawer": 0.05}
-LINKS = {"table": "base_link", "slider": "plank_link", "drawer": "drawer_link"}
-SLID_M, PULLED_M = 0.15, 0.12
-AT_REST = 1.0
-"""Bound of each component of a stacked block's speed [m/s, rad/s]."""
-
-
 def turn_deg(start: Array, now: Array) -> Array:
     """Return the turn between two quaternions (x, y, z, w) as Euler angles about fixed x, y, z."""
-    x, y, z, w = _product(now, start * [-1, -1, -1, 1])
+    q = start * [-1, -1, -1, 1]
+    vector = now[3] * q[:3] + q[3] * now[:3] + np.cross(now[:3], q[:3])
+    x, y, z, w = np.append(vector, now[3] * q[3] - now[:3] @ q[:3])
     length = x * x + y * y + z * z + w * w
     down = float(np.clip(2 * (w * y - x * z) / length, -1, 1))
     roll = math.atan2(2 * (w * x + y * z), length - 2 * (x * x + y * y))
@@ -96,73 +92,47 @@ def turn_deg(start: Array, now: Array) -> Array:
     return np.degrees([roll, math.asin(down), yaw])
 
 
-def _product(p: Array, q: Array) -> Array:
-    """Return the quaternion of the turn ``q`` and then ``p``."""
-    vector = p[3] * q[:3] + q[3] * p[:3] + np.cross(p[:3], q[:3])
-    return np.append(vector, p[3] * q[3] - p[:3] @ q[:3])
-
-
-def _rotate(name: str, sign: int) -> Check:
+def _rotated(name: str, sign: int, start: World, now: World) -> bool:
     """Turned on the spot, clockwise (-1) or the other way (1), and resting on something."""
-
-    def check(start: World, now: World) -> bool:
-        before, after = start.blocks[name], now.blocks[name]
-        if np.linalg.norm(after.position - before.position) > SHIFTED_M:
-            return False
-        x, y, z = turn_deg(before.quaternion, after.quaternion)
-        upright = abs(x) < TILTED_DEG and abs(y) < TILTED_DEG
-        return bool(after.bodies - {start.robot}) and upright and TURNED_DEG < sign * z < 180
-
-    return check
-
-
-def _push(name: str, sign: int) -> Check:
-    """Moved along x, still on all that it lay on."""
-
-    def check(start: World, now: World) -> bool:
-        before, after = start.blocks[name], now.blocks[name]
-        lay = {touch for touch in before.touches if touch[0] != start.robot}
-        lies = {touch for touch in after.touches if touch[0] != start.robot}
-        moved = sign * (after.position[0] - before.position[0])
-        return bool(lay) and lay <= lies and bool(moved > PUSHED_M)
-
-    return check
-
-
-def _door(joint: str, metres: float) -> Check:
-    def check(start: World, now: World) -> bool:
-        moved = now.doors[joint] - start.doors[joint]
-        return moved > metres if metres > 0 else moved < metres
-
-    return check
-
-
-def _lift(name: str, place: str) -> Check:
-    """Lifted from ``place``, touching the robot and nothing else."""
-
-    def check(start: World, now: World) -> bool:
-        before, after = start.blocks[name], now.blocks[name]
-        lifted = after.position[2] - before.position[2] > LIFTED_M[place]
-        lay = start.surfaces[place] in before.touches
-        return bool(lifted and lay and after.bodies == {start.robot})
-
-    return check
-
-
-def _place(place: str) -> Check:
-    """The held block let go of, on ``place``."""
-
-    def check(start: World, now: World) -> bool:
-        for name, block in start.blocks.items():
-            if start.robot_touches == {block.body} and block.bodies == {start.robot}:
-                let_go = block.body not in now.robot_touches
-                return let_go and now.surfaces[place] in now.blocks[name].touches
+    before, after = start.blocks[name], now.blocks[name]
+    if np.linalg.norm(after.position - before.position) > SHIFTED_M:
         return False
+    x, y, z = turn_deg(before.quaternion, after.quaternion)
+    upright = abs(x) < TILTED_DEG and abs(y) < TILTED_DEG
+    return bool(after.bodies - {start.robot}) and upright and TURNED_DEG < sign * z < 180
 
-    return check
+
+def _pushed(name: str, sign: int, start: World, now: World) -> bool:
+    """Moved along x, still on all that it lay on."""
+    before, after = start.blocks[name], now.blocks[name]
+    lay = {touch for touch in before.touches if touch[0] != start.robot}
+    moved = sign * (after.position[0] - before.position[0])
+    return bool(lay) and lay <= after.touches and bool(moved > PUSHED_M)
 
 
-def _push_into_drawer(start: World, now: World) -> bool:
+def _moved(joint: str, metres: float, start: World, now: World) -> bool:
+    moved = now.doors[joint] - start.doors[joint]
+    return moved > metres if metres > 0 else moved < metres
+
+
+def _lifted(name: str, place: str, start: World, now: World) -> bool:
+    """Lifted from ``place``, touching the robot and nothing else."""
+    before, after = start.blocks[name], now.blocks[name]
+    lifted = after.position[2] - before.position[2] > LIFTED_M[place]
+    lay = start.surfaces[place] in before.touches
+    return bool(lifted and lay and after.bodies == {start.robot})
+
+
+def _placed(place: str, start: World, now: World) -> bool:
+    """The held block let go of, on ``place``."""
+    for name, block in start.blocks.items():
+        if start.robot_touches == {block.body} and block.bodies == {start.robot}:
+            let_go = block.body not in now.robot_touches
+            return let_go and now.surfaces[place] in now.blocks[name].touches
+    return False
+
+
+def _pushed_into_drawer(start: World, now: World) -> bool:
     """Any block that lay on the table alone now touches the drawer.
 
     The robot may still touch it: the official rule means to forbid that, but compares the robot's
@@ -175,59 +145,57 @@ def _push_into_drawer(start: World, now: World) -> bool:
     )
 
 
-def _stack(start: World, now: World) -> bool:
+def _stacked(start: World, now: World) -> bool:
     """Any block that touched no other now touches others alone and is at rest."""
     return any(
-        not block.bodies & start.block_bodies and _is_stacked(now.blocks[name], now)
+        not block.bodies & start.block_bodies and _is_on_blocks(now.blocks[name], now)
         for name, block in start.blocks.items()
     )
 
 
-def _unstack(start: World, now: World) -> bool:
+def _unstacked(start: World, now: World) -> bool:
     """Any block that touched others alone, at rest, now touches none."""
     return any(
-        _is_stacked(block, start) and not now.blocks[name].bodies & now.block_bodies
+        _is_on_blocks(block, start) and not now.blocks[name].bodies & now.block_bodies
         for name, block in start.blocks.items()
     )
 
 
-def _is_stacked(block: Block, world: World) -> bool:
+def _is_on_blocks(block: Block, world: World) -> bool:
     """Return whether a block touches other blocks alone and is at rest."""
     at_rest = bool(np.all(np.abs(block.speed) < AT_REST))
     return bool(block.bodies) and block.bodies <= world.block_bodies and at_rest
 
 
-def _light(light: str, value: int) -> Check:
-    def check(start: World, now: World) -> bool:
-        return start.lights[light] == 1 - value and now.lights[light] == value
-
-    return check
+def _switched(light: str, value: int, start: World, now: World) -> bool:
+    return start.lights[light] == 1 - value and now.lights[light] == value
 
 
-def _of_blocks() -> Iterator[tuple[str, Check]]:
-    for colour in COLOURS:
-        name, block = f"block_{colour}", f"{colour}_block"
-        for side, sign in (("right", 1), ("left", -1)):
-            yield f"rotate_{block}_{side}", _rotate(name, -sign)
-            yield f"push_{block}_{side}", _push(name, sign)
-        for place in LINKS:
-            yield f"lift_{block}_{place}", _lift(name, place)
-
-
-CHECKS: dict[str, Check] = {
-    **dict(_of_blocks()),
-    "move_slider_left": _door("base__slide", SLID_M),
-    "move_slider_right": _door("base__slide", -SLID_M),
-    "open_drawer": _door("base__drawer", PULLED_M),
-    "close_drawer": _door("base__drawer", -PULLED_M),
-    "place_in_slider": _place("slider"),
-    "place_in_drawer": _place("drawer"),
-    "push_into_drawer": _push_into_drawer,
-    "stack_block": _stack,
-    "unstack_block": _unstack,
+CHECKS: dict[str, Callable[[World, World], bool]] = {
     **{
-        f"turn_{word}_{light}": _light(light, value)
+        f"{verb}_{colour}_block_{side}": partial(check, f"block_{colour}", sign)
+        for colour in COLOURS
+        for verb, check, signs in (("rotate", _rotated, (-1, 1)), ("push", _pushed, (1, -1)))
+        for side, sign in zip(("right", "left"), signs, strict=True)
+    },
+    **{
+        f"lift_{colour}_block_{place}": partial(_lifted, f"block_{colour}", place)
+        for colour in COLOURS
+        for place in LINKS
+    },
+    "move_slider_left": partial(_moved, "base__slide", SLID_M),
+    "move_slider_right": partial(_moved, "base__slide", -SLID_M),
+    "open_drawer": partial(_moved, "base__drawer", PULLED_M),
+    "close_drawer": partial(_moved, "base__drawer", -PULLED_M),
+    "place_in_slider": partial(_placed, "slider"),
+    "place_in_drawer": partial(_placed, "drawer"),
+    "push_into_drawer": _pushed_into_drawer,
+    "stack_block": _stacked,
+    "unstack_block": _unstacked,
+    **{
+        f"turn_{word}_{light}": partial(_switched, light, value)
         for light in ("lightbulb", "led")
         for word, value in (("on", 1), ("off", 0))
     },
 }
+"""Task -> whether it is done between the moment when it was asked for and now."""

@@ -172,9 +172,9 @@ def replace_kind(text: str, kind: str, other: str) -> str:
     return changed
 
 
-def replace_goal(text: str, goal: str, interest: Sequence[str]) -> str:
+def replace_goal(text: str, goal: str, obj_of_interest: Sequence[str], **_: Any) -> str:
     """Return the scene with another ``goal``, an expression such as ``(And (On a b))``."""
-    for name, content in (("goal", goal), ("obj_of_interest", "\n".join(interest))):
+    for name, content in (("goal", goal), ("obj_of_interest", "\n".join(obj_of_interest))):
         begin, end = section(text, name)
         text = f"{text[:begin]}(:{name}\n{content}\n){text[end:]}"
     return text
@@ -187,30 +187,20 @@ KINDS: dict[str, Callable[[str, Any], SceneChange]] = {
     "language": lambda text, words: (words, None),
     "spatial_relation": lambda text, pair: (None, swap_places(text, *pair)),
     "object": lambda text, pair: (None, replace_kind(text, *pair)),
-    "task": lambda text, pair: (
-        pair[0],
-        replace_goal(text, pair[1]["goal"], pair[1]["obj_of_interest"]),
-    ),
+    "task": lambda text, pair: (pair[0], replace_goal(text, **pair[1])),
 }
 """Kind, as in the file's name -> what one of its alternatives changes in a scene's text."""
 
 
 def read_definitions(folder: Path | None, kind: str) -> dict[str, Any]:
     """Return suite -> task -> alternatives."""
-    import yaml  # the simulator's interpreter need not have it
+    from dfm_vla_ros.schema import read_yaml  # needs what a simulator's interpreter lacks
 
     if kind not in KINDS:
         raise BenchmarkError(f"there are no definitions {kind!r}; there are {', '.join(KINDS)}")
     if folder is None:
         raise BenchmarkError(f"this variation needs definitions: give --definitions with {SOURCE}")
-    path = folder / f"ood_{kind}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise BenchmarkError(f"{path} cannot be read ({error}); copy {SOURCE}") from error
-    if not isinstance(content, dict):
-        raise BenchmarkError(f"{path} maps no suites to tasks; copy {SOURCE}")
-    return content
+    return read_yaml(folder / f"ood_{kind}.yaml", error=BenchmarkError)
 
 
 def scene_change(
@@ -237,7 +227,5 @@ def _flat(found: Any) -> list[Any]:
     """Return the alternatives: a list as it is, a mapping as pairs with each of its values."""
     if not isinstance(found, Mapping):
         return list(found or [])
-    pairs = []
-    for key, values in found.items():
-        pairs += [(key, value) for value in (values if isinstance(values, list) else [values])]
-    return pairs
+    listed = {key: one if isinstance(one, list) else [one] for key, one in found.items()}
+    return [(key, value) for key, values in listed.items() for value in values]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.benchmarks.libero import JOINT_NAMES
-from dfm_vla_ros.benchmarks.libero.data import actions_of, as_episode, convert, still, task_of
+from dfm_vla_ros.benchmarks.libero.data import as_episode, convert, task_of
 from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.tokens.specification import next_targets
@@ -41,7 +41,7 @@ def test_that_the_action_after_a_frame_is_its_label() -> None:
     labels = next_targets(episode.targets, 4)
     # Frame t shows the world after action t.
     assert np.array_equal(labels[1], arrays["actions"][2:6])
-    assert np.array_equal(labels[4, 1:], np.tile(still(arrays["actions"][-1]), (3, 1)))
+    assert np.array_equal(labels[4, 1:], np.tile([0, 0, 0, 0, 0, 0, 1], (3, 1)))
     assert not episode.commanded.any()
 
 
@@ -50,16 +50,6 @@ def test_that_files_that_look_first_have_other_labels() -> None:
     labels = next_targets(as_episode(arrays, TASK, 3, seen="before").targets, 4)
     assert np.array_equal(labels[0], arrays["actions"][:4])
     assert np.array_equal(labels[5, 0], arrays["actions"][5])
-
-
-@pytest.mark.parametrize("seen", ["after", "before"])
-def test_that_actions_come_back_as_they_went_in(seen: str) -> None:
-    arrays = demonstration()
-    assert np.array_equal(actions_of(as_episode(arrays, TASK, 0, seen), seen), arrays["actions"])
-
-
-def test_that_standing_still_keeps_the_gripper() -> None:
-    assert still(np.arange(7.0)).tolist() == [0, 0, 0, 0, 0, 0, 6]
 
 
 def test_that_an_episode_has_the_sentence_the_opening_and_turned_images() -> None:
