@@ -1,4 +1,4 @@
-"""Seconds and nanoseconds as ROS stamps."""
+"""Time in the nodes: stamps, clocks that jump, and steady ticks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class ClockWatch:
     """Compares the node's clock at each look; a bag that is played again jumps back."""
 
     def __init__(self, node: Node) -> None:
-        """Begin with the clock of now."""
         self._clock = node.get_clock()
         self._last_ns = self._clock.now().nanoseconds
 

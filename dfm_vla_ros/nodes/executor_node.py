@@ -26,7 +26,6 @@ from dfm_vla_ros.nodes.executor_parameters import (
     PARAMETERS,
     SPEED,
     check_speed,
-    check_values,
     make_executor,
 )
 from dfm_vla_ros.nodes.executor_status import (
@@ -43,6 +42,7 @@ from dfm_vla_ros.nodes.inputs import JointStateHealth, JointStateSource
 from dfm_vla_ros.nodes.lifecycle import ManagedNode, run
 from dfm_vla_ros.nodes.messages import doubles, request
 from dfm_vla_ros.nodes.outputs import Arms, make_output
+from dfm_vla_ros.observing.joints import ArmNames
 from dfm_vla_ros.observing.sources import EpisodeWatch
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 from dfm_vla_ros.robot.freshness import Moment
@@ -60,7 +60,7 @@ class ExecutorNode(ManagedNode):
     def __init__(self) -> None:
         """Declare, and answer from now on: chunks are refused until the node is active."""
         super().__init__("executor_node", PARAMETERS)
-        check_values(self.values)
+        ArmNames(self.values)  # refuses unusable ones before anything else
         self._timeline = Timeline(self)
         self._arms = Arms(self._timeline)
         self._gate, self._counts = Gate(), ChunkCounts()

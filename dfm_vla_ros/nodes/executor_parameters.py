@@ -11,9 +11,8 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.parameter import Parameter as Set
 
 from dfm_vla_ros.nodes import inputs
-from dfm_vla_ros.nodes.lifecycle import AUTOSTART, Parameter, ParameterError
+from dfm_vla_ros.nodes.lifecycle import AUTOSTART, Parameter
 from dfm_vla_ros.nodes.outputs import OUTPUTS
-from dfm_vla_ros.observing.joints import ArmNames
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.collision import CollisionModel
 from dfm_vla_ros.robot.collision_scene import Distances
@@ -60,26 +59,18 @@ PARAMETERS = (
     Parameter("table_press", 0.06, "[m] that fingers may be sent below the table", (0.0, 0.5)),
     Parameter("table_height", 0.0, "[m] of the table's top in base_link", (-2.0, 2.0)),
     Parameter("heartbeat_timeout", 0.0, "[s] of silence that stop the arms; 0: off", (0.0, 60.0)),
-    Parameter("output", "trajectories", "trajectories, joined_trajectory or joint_states"),
+    Parameter(
+        "output",
+        "trajectories",
+        "trajectories, joined_trajectory or joint_states",
+        choices=OUTPUTS,
+    ),
     Parameter("stream_rate", 200.0, "[Hz] of the output joint_states", (10.0, 1000.0)),
     Parameter("stream_velocities", True, "false: the output joint_states holds positions only"),
     *inputs.PARAMETERS,
     Parameter("start_stopped", False, "true: nothing moves before ~/resume is called"),
     AUTOSTART,
 )
-
-
-def check_values(values: Mapping[str, Any]) -> None:
-    """Refuse what no single range can.
-
-    Raises:
-        ParameterError: the output is unknown or the driver's names are not seven.
-    """
-    if values["output"] not in OUTPUTS:
-        raise ParameterError(
-            f"parameter output: {values['output']!r} is none; give one of {', '.join(OUTPUTS)}"
-        )
-    ArmNames(values)
 
 
 def check_speed(given: Sequence[Set]) -> SetParametersResult:

@@ -43,6 +43,7 @@ class Parameter:
         description: with the unit.
         bounds: smallest and largest value of a number.
         dynamic: may be set while the node runs.
+        choices: all values that a text may have; empty: any.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Parameter:
     description: str
     bounds: tuple[float, float] | None = None
     dynamic: bool = False
+    choices: tuple[str, ...] = ()
 
     def descriptor(self) -> ParameterDescriptor:
         """Return what ``ros2 param describe`` shows."""
@@ -84,9 +86,12 @@ def _declare(node: Node, parameter: Parameter) -> Any:
     except ParameterException as error:
         problem = f"{error}; its type is {type(default).__name__}"
     else:
-        if not isinstance(value, float) or math.isfinite(value):  # no range excludes NaN
+        if isinstance(value, float) and not math.isfinite(value):  # no range excludes NaN
+            problem = f"{value} is not finite; allowed is {parameter.bounds}"
+        elif parameter.choices and value not in parameter.choices:
+            problem = f"{value!r} is unknown; give {' or '.join(parameter.choices)}"
+        else:
             return value
-        problem = f"{value} is not finite; allowed is {parameter.bounds}"
     raise ParameterError(f"parameter {name}: {problem} ({parameter.description})")
 
 

@@ -120,7 +120,12 @@ PARAMETERS = (
     Parameter("ghost", True, "true: the commanded robot as see-through bodies"),
     Parameter("image_width", 480, "[px] of the annotated view", (64, 1920)),
     Parameter("publish_tf", False, "true: tf and robot_description, without another publisher"),
-    Parameter("image_transport", "raw", "raw, or compressed: subscribe image_raw/compressed"),
+    Parameter(
+        "image_transport",
+        "raw",
+        "raw, or compressed: subscribe image_raw/compressed",
+        choices=tuple(TRANSPORTS),
+    ),
     *inputs.PARAMETERS,
 )
 CAMERA = f"{TRIGGER}_camera"
@@ -134,11 +139,6 @@ class MonitorNode(Node):
         """Subscribe and begin to show."""
         super().__init__("monitor_node")
         values = self._values = declare(self, PARAMETERS)
-        if values["image_transport"] not in TRANSPORTS:
-            raise ParameterError(
-                f"parameter image_transport: {values['image_transport']!r} is none; give "
-                f"{', '.join(TRANSPORTS)}"
-            )
         urdf = values["robot_description"] or robot_description()
         self._kinematics = Kinematics(urdf)
         tokenizer = load_action_tokenizer(

@@ -49,26 +49,25 @@ def danger(node: Node, played: Collection[str]) -> str:
     """Return who must not be here while a recording is played, or an empty text.
 
     That is whoever listens to commands or chunks (a controller, a driver, a twin, an executor),
-    whoever publishes commands, and whoever publishes what is played (a robot).
-
-    Args:
-        node: asks the graph; its own publishers do not count.
-        played: topics that it plays, relative or absolute.
+    whoever publishes commands, and whoever else publishes what ``node`` plays (a robot).
     """
-    own = (node.get_name(), node.get_namespace())
+    own = _full_name(node.get_namespace(), node.get_name())
     for topic in (*COMMANDS, CHUNKS):
         name = node.resolve_topic_name(topic)
         for found in node.get_subscriptions_info_by_topic(name):
-            who = f"{found.node_namespace.rstrip('/')}/{found.node_name}"
+            who = _full_name(found.node_namespace, found.node_name)
             return f"{who} listens to {name}: a robot could move; end it, or use another domain"
     for topic in (*COMMANDS, CHUNKS, *played):
         name = node.resolve_topic_name(topic)
         for found in node.get_publishers_info_by_topic(name):
-            if (found.node_name, found.node_namespace) == own:
-                continue
-            who = f"{found.node_namespace.rstrip('/')}/{found.node_name}"
-            return f"{who} publishes {name}: a robot is running; end it, or use another domain"
+            who = _full_name(found.node_namespace, found.node_name)
+            if who != own:
+                return f"{who} publishes {name}: a robot is running; end it, or use another domain"
     return ""
+
+
+def _full_name(namespace: str, name: str) -> str:
+    return f"{namespace.rstrip('/')}/{name}"
 
 
 PARAMETERS = (

@@ -80,11 +80,10 @@ def profile(latched: bool, publishers: Sequence[TopicEndpointInfo] = ()) -> QoSP
     )
 
 
-class Rates:
+class TopicRates:
     """How often each topic speaks, and which are silent; steady time."""
 
     def __init__(self) -> None:
-        """Nobody has spoken."""
         self._came: dict[str, deque[float]] = {}
         self._began_s = time.monotonic()
 
@@ -112,7 +111,7 @@ class Rates:
 def missing(
     wanted: Mapping[str, tuple[tuple[str, ...], ...]], speaks: Callable[[str], bool]
 ) -> list[str]:
-    """Return what can be had in no way, as not all topics of one speak."""
+    """Return what is wanted and can be had in no way, because some topic of each is silent."""
     return [
         f"{name} ({' or '.join(' and '.join(way) for way in ways)})"
         for name, ways in wanted.items()
@@ -123,7 +122,12 @@ def missing(
 PARAMETERS = (
     Parameter("folder", "", "of the bag; must not exist"),
     Parameter("topics", [""], "instead of what convert needs and the usual ones"),
-    Parameter("image_transport", "raw", "raw, or compressed: record image_raw/compressed"),
+    Parameter(
+        "image_transport",
+        "raw",
+        "raw, or compressed: record image_raw/compressed",
+        choices=tuple(TRANSPORTS),
+    ),
     Parameter("duration", 0.0, "[s] then it ends; 0: when it is interrupted", (0.0, 86400.0)),
     Parameter("report", False, "print rates, size and what is silent"),
 )
@@ -148,10 +152,6 @@ class Recorder(Node):
             raise ParameterError(
                 f"folder is {str(self.folder)!r}; name one that does not exist yet"
             )
-        if values["image_transport"] not in TRANSPORTS:
-            raise ParameterError(
-                f"image_transport is {values['image_transport']!r}; give {', '.join(TRANSPORTS)}"
-            )
         usual = usual_topics(values["image_transport"])
         named = [topic for topic in values["topics"] if topic]
         known = {**usual, **LATE}
@@ -160,7 +160,7 @@ class Recorder(Node):
         self.needed = needed(list(start))
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self.bag = BagWriter(self.folder, {}, ())
-        self.rates = Rates()
+        self.rates = TopicRates()
         self._subscriptions_of: dict[str, tuple[bool, bool, Subscription]] = {}
         self._kinds: dict[str, str] = {}
         self._early: list[tuple[str, bytes]] = []
