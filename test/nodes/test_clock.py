@@ -1,4 +1,4 @@
-"""The executor's time never jumps, whatever the clock does, and stamps stay the clock's."""
+"""The executor's time never jumps, whatever the clock does; ticks and stamps are exact."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import time
 from types import SimpleNamespace
 
 import pytest
+from builtin_interfaces.msg import Time
 
-from dfm_vla_ros.nodes.clock import Timeline, from_nanoseconds, nanoseconds
+from dfm_vla_ros.nodes.clock import (
+    Pace,
+    TimeBase,
+    Timeline,
+    from_nanoseconds,
+    nanoseconds,
+)
 
 START_NS = 1_700_000_000 * 10**9
 
@@ -82,3 +89,40 @@ def test_that_the_start_of_simulated_time_is_no_jump(clock: Clock, timeline: Tim
     clock.stopped = False
     assert timeline.now_s() == pytest.approx(0.0, abs=0.05)
     assert timeline.take_jump_s() == 0.0
+
+
+def test_that_stamps_survive_the_way_through_seconds() -> None:
+    base = TimeBase()
+    base.seconds(Time(sec=1_795_000_000, nanosec=5))
+    stamp = Time(sec=1_795_000_123, nanosec=456_789_123)
+    assert base.stamp(base.seconds(stamp)) == stamp
+
+
+def test_that_a_simulated_clock_that_has_not_begun_is_no_origin() -> None:
+    base = TimeBase()
+    assert base.from_nanoseconds(0) == 0.0
+    assert base.seconds(Time(sec=1_795_000_000)) == 0.0
+
+
+def test_that_nanoseconds_are_exact() -> None:
+    ns = 1_795_000_123_456_789_123
+    assert nanoseconds(from_nanoseconds(ns)) == ns
+
+
+def test_that_a_jittering_timer_runs_one_tick_each_time() -> None:
+    pace = Pace(0.01, first_s=0.01)
+    times = [0.0101, 0.0199, 0.0342, 0.0400, 0.0523]
+    assert [pace.due(now) for now in times] == [1] * 5
+
+
+def test_that_a_short_delay_is_caught_up() -> None:
+    pace = Pace(0.01, first_s=0.01)
+    assert pace.due(0.04) == 4
+    assert pace.slipped_s == 0
+
+
+def test_that_a_long_delay_slips_instead_of_being_run_after() -> None:
+    pace = Pace(0.01, first_s=0.01)
+    assert pace.due(2.01) == 1
+    assert abs(pace.slipped_s - 2.0) < 1e-9
+    assert pace.due(2.02) == 1
