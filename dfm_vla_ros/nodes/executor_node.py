@@ -63,12 +63,11 @@ class ExecutorNode(ManagedNode):
         ArmNames(self.values)  # refuses unusable ones before anything else
         self._timeline = Timeline(self)
         self._arms = Arms(self._timeline)
-        self._gate, self._counts = Gate(), ChunkCounts()
         self._joints = JointStateHealth(self.values["maximum_joint_state_age"])
         self._joint_rate, self._episode = RecentRate(), EpisodeWatch()
         reason = "start_stopped is true" if self.values["start_stopped"] else ""
         self._e_stop = EStop(self.values["heartbeat_timeout"], reason)
-        self._gate.stopped = reason
+        self._gate, self._counts = Gate(self._e_stop), ChunkCounts()
         self._silent = False
         self._active_s = 0.0
         self._looked_s = float("-inf")
@@ -228,7 +227,6 @@ class ExecutorNode(ManagedNode):
         """Brake and stay stopped until ~/resume."""
         if not self._e_stop.stop(reason):
             return
-        self._gate.stopped = reason
         self.get_logger().error(f"stopped: {reason}")
         self._arms.stop(reason)
         self._tell(always=True)
@@ -246,7 +244,6 @@ class ExecutorNode(ManagedNode):
         fault = self._e_stop.resume(time.monotonic())
         answer.success, answer.message = not fault, fault or "send a new goal to move"
         if not fault:
-            self._gate.stopped = ""
             if self._arms.executor is not None:
                 self._arms.executor.resume()
             self._gate.end_goals(self._timeline.now_s())
@@ -296,7 +293,7 @@ class ExecutorNode(ManagedNode):
         """
         silence = self._joints.problem(Moment(now_s, time.monotonic()))
         if silence and not self._silent:
-            braked = self._gate.jumped or self._gate.conflict or self._gate.stopped
+            braked = self._gate.jumped or self._gate.conflict or self._e_stop.reason
             if self._arms.moving and not braked:
                 self._halt(Verdict.NO_REFERENCE, silence)
         elif self._silent and not silence:

@@ -82,16 +82,17 @@ class Gate:
     """Decides whether a chunk may move the arms.
 
     Attributes:
+        e_stop: refuses every chunk while it stops the arms.
         active: the node is active.
-        stopped: who or what stopped the arms; empty if they are not.
         conflict: who else commands the arms; empty if nobody does.
         jumped: how the clock jumped; empty once there are joint states of the new time.
         settling: the node was activated just now and may not know yet who else is there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, e_stop: EStop) -> None:
+        self.e_stop = e_stop
         self.active = False
-        self.stopped = self.conflict = self.jumped = ""
+        self.conflict = self.jumped = ""
         self.settling = self._has_jumped = False
         self._goals: OrderedDict[str, None] = OrderedDict()
         self._ended: frozenset[str] = frozenset()
@@ -119,9 +120,9 @@ class Gate:
         return (
             (self.active, Verdict.NOT_ACTIVE, "the executor is not active: activate it"),
             (
-                not self.stopped,
+                not self.e_stop.reason,
                 Verdict.NOT_ACTIVE,
-                f"stopped ({self.stopped}): call ~/resume, then send a new goal",
+                f"stopped ({self.e_stop.reason}): call ~/resume, then send a new goal",
             ),
             (not self.conflict, Verdict.CONFLICT, self.conflict),
             (
@@ -218,14 +219,9 @@ class ChunkCounts:
 
     def values(self, account: Account) -> dict[str, Any]:
         """Return what diagnostics show."""
-        total = self.total(account)
         shown: dict[str, Any] = {
             "rate [Hz]": self.rate.hz(),
-            "received": total.received,
-            "executed": total.executed,
-            "refused": total.refused,
-            "superseded": total.superseded,
-            "pending": total.pending,
+            **asdict(self.total(account)),
             "published after their first point": self.late,
         }
         if self._latencies_s:
@@ -339,8 +335,8 @@ def _output_report(output: Output, rate_hz: float, gate: Gate) -> Report:
 
 def _stop_report(status: ExecutorStatus, gate: Gate) -> Report:
     values = {"dry run": status.dry_run, "speed": status.speed}
-    if gate.stopped:
-        return Report("stop", Level.WARN, f"stopped: {gate.stopped}", values)
+    if gate.e_stop.reason:
+        return Report("stop", Level.WARN, f"stopped: {gate.e_stop.reason}", values)
     if not gate.active:
         return Report("stop", Level.WARN, "inactive", values)
     return Report("stop", Level.OK, gate.jumped or "may move", values)

@@ -25,12 +25,17 @@ from dfm_vla_ros.robot.progress import Trajectory
 
 
 class TrajectoryMalformed(DfmVlaError):
-    """A message whose points do not agree in size or hold what is not followed."""
+    """A trajectory whose points differ in size, or hold fields that are not followed."""
+
+
+def packed(code: str, values: NDArray, kind: type) -> array:
+    """Return ``values`` as the array that a field takes without a check per element."""
+    return array(code, np.ascontiguousarray(values, dtype=kind).tobytes())
 
 
 def doubles(values: NDArray[np.float64]) -> array:
-    """Return ``values`` as the array that a float64[] field takes without a check per element."""
-    return array("d", np.ascontiguousarray(values, dtype=np.float64).tobytes())
+    """Return ``values`` for a float64[] field."""
+    return packed("d", values, np.float64)
 
 
 def to_message(trajectory: Trajectory, stamp: Time) -> JointTrajectory:
@@ -116,14 +121,11 @@ class TraceTopic:
 
     def publish(self, trace: Trace, chunk: ActionChunk) -> None:
         """Publish the trace that ``chunk`` came of."""
-        self._topic.publish(trace_topic_to_message(trace, chunk))
+        self._topic.publish(_trace_message(trace, chunk))
 
 
-def trace_topic_to_message(trace: Trace, chunk: ActionChunk) -> PolicyTrace:
-    """Return the message, which names its chunk.
-
-    Tokens rather than paths: they are exact, and what they mean is worked out where it is shown.
-    """
+def _trace_message(trace: Trace, chunk: ActionChunk) -> PolicyTrace:
+    # Tokens rather than paths: they are exact, and whoever shows them works out what they mean.
     message = PolicyTrace(
         observation_stamp=chunk.observation_stamp,
         goal_id=chunk.goal_id,
@@ -136,19 +138,14 @@ def trace_topic_to_message(trace: Trace, chunk: ActionChunk) -> PolicyTrace:
         committed_steps=chunk.committed_steps,
         committed=trace.committed.tolist(),
         kinds=list(trace.kinds),
-        times=_packed("d", trace.times, np.float64),
-        tokens=_packed("H", trace.tokens, np.uint16),
-        targets=_packed("H", trace.targets, np.uint16),
+        times=packed("d", trace.times, np.float64),
+        tokens=packed("H", trace.tokens, np.uint16),
+        targets=packed("H", trace.targets, np.uint16),
         jumped=trace.jumped.ravel().tolist(),
-        confidence=_packed("f", trace.confidence, np.float32),
+        confidence=packed("f", trace.confidence, np.float32),
     )
     message.header.stamp = chunk.header.stamp
     return message
-
-
-def _packed(code: str, values: NDArray, kind: type) -> array:
-    """Return ``values`` as the array that a field takes without a check per element."""
-    return array(code, np.ascontiguousarray(values, dtype=kind).tobytes())
 
 
 _BRIDGE = CvBridge()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from rclpy.clock import Clock, ClockType
@@ -77,7 +78,6 @@ class SimNode(Node):
         self._ticks = 0
         self._now_ns = time.time_ns()
         self._success = False
-        self._make_messages()
         self._make_topics()
         self._reset(self._values["task"], self._values["seed"])
         tick_s = TICK_S / self._values["real_time_factor"]
@@ -85,40 +85,26 @@ class SimNode(Node):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(tick_s, self._advance, clock=steady)
 
-    def _make_messages(self) -> None:
-        size = (self._values["camera_width"], self._values["camera_height"])
-        self._joint_state = JointState(name=[*JOINT_NAMES, *MIMICS])
-        self._images, self._infos = {}, {}
-        for camera in CAMERAS:
-            frame = f"{camera}_camera_optical_frame"
-            self._images[camera] = Image()
-            self._images[camera].header.frame_id = frame
-            self._infos[camera] = camera_info(frame, *size, FIELD_OF_VIEW_DEG[camera])
-
     def _make_topics(self) -> None:
+        publisher, source = self.create_publisher, qos.SENSOR_SOURCE
         self._clock_topic = (
-            self.create_publisher(ClockMessage, "/clock", qos.SENSOR_SOURCE)
-            if self._values["publish_clock"]
-            else None
+            publisher(ClockMessage, "/clock", source) if self._values["publish_clock"] else None
         )
-        self._joints_topic = self.create_publisher(JointState, "joint_states", qos.SENSOR_SOURCE)
-        self._status_topic = self.create_publisher(TaskStatus, "task_status", qos.STATUS)
-        self._image_topics, self._info_topics = {}, {}
+        self._joint_state = JointState(name=[*JOINT_NAMES, *MIMICS])
+        self._joints_topic = publisher(JointState, "joint_states", source)
+        self._status_topic = publisher(TaskStatus, "task_status", qos.STATUS)
+        size = (self._values["camera_width"], self._values["camera_height"])
+        self._images, self._infos, self._image_topics, self._info_topics = {}, {}, {}, {}
         for camera in CAMERAS:
+            info = camera_info(f"{camera}_camera_optical_frame", *size, FIELD_OF_VIEW_DEG[camera])
+            self._images[camera], self._infos[camera] = Image(header=info.header), info
             topic = f"{camera}_camera"
-            self._image_topics[camera] = self.create_publisher(
-                Image, f"{topic}/image_raw", qos.SENSOR_SOURCE
-            )
-            self._info_topics[camera] = self.create_publisher(
-                CameraInfo, f"{topic}/camera_info", qos.SENSOR_SOURCE
-            )
+            self._image_topics[camera] = publisher(Image, f"{topic}/image_raw", source)
+            self._info_topics[camera] = publisher(CameraInfo, f"{topic}/camera_info", source)
         for arm in ARMS:
-            self.create_subscription(
-                JointTrajectory,
-                f"{arm}_arm_controller/joint_trajectory",
-                lambda message, arm=arm: self._on_trajectory(arm, message),
-                qos.COMMAND,
-            )
+            topic = f"{arm}_arm_controller/joint_trajectory"
+            take = partial(self._on_trajectory, arm)
+            self.create_subscription(JointTrajectory, topic, take, qos.COMMAND)
         self.create_service(ResetTask, "reset_task", self._on_reset)
 
     def _reset(self, task: str, seed: int) -> None:
@@ -166,7 +152,7 @@ class SimNode(Node):
     def _is_from_elsewhere(self, arm: str, trajectory: Trajectory) -> bool:
         """Return whether it begins far from where the reset put the arm a moment ago.
 
-        Who sent it had not heard of the reset: stamps cannot tell, for they lie ahead.
+        Its sender had not heard of the reset. Its stamp cannot tell, because stamps lie ahead.
         """
         now_s = self._seconds(self._now_ns)
         if now_s > NEWS_S or trajectory.joint_names != ARM_JOINTS[arm]:
@@ -224,16 +210,16 @@ class SimNode(Node):
     def _publish_joints(self) -> None:
         message = self._joint_state
         message.header.stamp = from_nanoseconds(self._now_ns)
-        for field in ("position", "velocity"):
-            values = self._twin.positions if field == "position" else self._twin.velocities
-            setattr(message, field, doubles(np.concatenate([values, values[GRIPPERS]])))
+        positions, velocities = self._twin.positions, self._twin.velocities
+        message.position = doubles(np.concatenate([positions, positions[GRIPPERS]]))
+        message.velocity = doubles(np.concatenate([velocities, velocities[GRIPPERS]]))
         self._joints_topic.publish(message)
 
     def _publish_images(self, views: Mapping[str, Rgb]) -> None:
         stamp = from_nanoseconds(self._now_ns)
         for camera in PUBLISHED_CAMERAS:
             fill(self._images[camera], views[camera])
-            self._images[camera].header.stamp = self._infos[camera].header.stamp = stamp
+            self._infos[camera].header.stamp = stamp  # the image has the same header
             self._image_topics[camera].publish(self._images[camera])
         for camera in PUBLISHED_CAMERAS:  # nobody waits for these
             self._info_topics[camera].publish(self._infos[camera])

@@ -10,7 +10,7 @@ from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 
 @pytest.fixture
 def gate() -> Gate:
-    made = Gate()
+    made = Gate(EStop(0.0))
     made.active = True
     return made
 
@@ -32,7 +32,6 @@ def test_that_an_open_gate_lets_chunks_through(gate: Gate) -> None:
     ("field", "value", "expected"),
     [
         ("active", False, Verdict.NOT_ACTIVE),
-        ("stopped", "button", Verdict.NOT_ACTIVE),
         ("conflict", "another", Verdict.CONFLICT),
         ("jumped", "back", Verdict.CLOCK_JUMPED),
         ("settling", True, Verdict.NOT_ACTIVE),
@@ -47,9 +46,9 @@ def test_that_each_reason_has_its_verdict(
 
 def test_that_goals_seen_before_a_stop_never_move_the_arms_again(gate: Gate) -> None:
     verdict(gate, "running")
-    gate.stopped = "button"
-    verdict(gate, "sent while stopped")
-    gate.stopped = ""
+    gate.e_stop.stop("button")
+    assert verdict(gate, "sent while stopped") == Verdict.NOT_ACTIVE
+    gate.e_stop.resume(0.0)
     gate.end_goals(10.0)
     for goal in ("running", "sent while stopped"):
         assert verdict(gate, goal, 11.0, 11.1) == Verdict.NOT_ACTIVE
