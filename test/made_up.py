@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,11 @@ def write_set(folder: Path, episodes: list[Episode], storage: str = "video") -> 
         for episode in episodes:
             writer.add(episode, key(episode))
     return folder
+
+
+def statistics(folder: Path) -> dict[str, dict[str, list]]:
+    """Return what ``meta/stats.json`` of a data set holds."""
+    return json.loads((folder / "meta/stats.json").read_text())
 
 
 def key(episode: Episode) -> str:

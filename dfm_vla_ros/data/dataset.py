@@ -28,16 +28,14 @@ from dfm_vla_ros.data.format import (
     Info,
     read_info,
 )
-from dfm_vla_ros.data.index import EpisodeRow, Statistics, read_rows
-from dfm_vla_ros.data.recovery import exact_statistics, read_summary
+from dfm_vla_ros.data.index import EpisodeRow, read_rows
 
 
 @dataclass(frozen=True)
 class Dataset:
     """The committed episodes of a folder, by key.
 
-    The order is that of the keys, not that in which the episodes came, so that two sets of the
-    same episodes are the same to whoever reads them.
+    Sorted by key, so that two sets of the same episodes are read alike.
 
     Attributes:
         folder: of the data set.
@@ -60,7 +58,7 @@ class Dataset:
         folder = Path(folder)
         info = read_info(folder)
         rows = read_rows(folder, info)
-        for path in sorted({path for row in rows for path in _files(row)}):
+        for path in sorted({path for row in rows for path in row.files()}):
             if not (folder / path).is_file():
                 raise DatasetError(f"{folder / path} is missing; restore it or collect it again")
         return cls(folder, info, tuple(sorted(rows, key=lambda row: row.key)))
@@ -107,19 +105,6 @@ class Dataset:
         parts = [(row.key, row.sentence, row.length) for row in self.rows]
         content = json.dumps([self.info.content, parts], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:32]
-
-    @cached_property
-    def stats(self) -> dict[str, Statistics]:
-        """Feature -> min, max, mean, std, count, q01, q10, q50, q90, q99.
-
-        Exact for numbers, over all frames: from ``meta/stats.json`` if it is ours and counts all
-        frames, else from the columns (what others wrote need not be exact).
-        """
-        found, frames = read_summary(self.folder)
-        if self.info.identity and frames == self.info.frames:
-            return found
-        rows = sorted(self.rows, key=lambda row: row.number)
-        return exact_statistics(self.folder, self.info, rows)
 
     def episode(self, i: int, images: bool | Collection[str] = True) -> Episode:
         """Return episode ``i`` in the order of :attr:`keys`.
@@ -227,18 +212,8 @@ def open_datasets(folders: Sequence[Path]) -> list[Dataset]:
     """
     found = []
     for folder in map(Path, folders):
-        inside = [folder] if (folder / INFO).exists() else _inside(folder)
-        if not inside:
+        paths = [folder / INFO] if (folder / INFO).exists() else sorted(folder.glob(f"*/{INFO}"))
+        if not paths:
             raise DatasetError(f"no data set in {folder}; make one with dfm-vla collect")
-        found += [Dataset.open(path) for path in inside]
+        found += [Dataset.open(path.parent.parent) for path in paths]
     return found
-
-
-def _inside(folder: Path) -> list[Path]:
-    return sorted(path.parent.parent for path in folder.glob(f"*/{INFO}"))
-
-
-def _files(row: EpisodeRow) -> Iterator[Path]:
-    yield row.data.path(DATA)
-    for name, place in row.videos.items():
-        yield place.path(VIDEO, video_key=name)

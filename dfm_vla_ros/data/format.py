@@ -279,14 +279,14 @@ def _camera(size: tuple[int, int], storage: str, fps: int) -> dict[str, Any]:
     return feature
 
 
-def new_info(spec: DatasetSpec, storage: str, identity: str, limits_mb: tuple[int, int]) -> dict:
+def new_info(spec: DatasetSpec, storage: str, identity: str, file_mb: int) -> dict[str, Any]:
     """Return ``meta/info.json`` of a data set without episodes.
 
     Args:
         spec: of all episodes.
         storage: "video" or "image".
         identity: unique name.
-        limits_mb: largest size of a data and of a video file [MB].
+        file_mb: largest size of a parquet file and of a video [MB].
     """
     return {
         "codebase_version": VERSION,
@@ -295,8 +295,8 @@ def new_info(spec: DatasetSpec, storage: str, identity: str, limits_mb: tuple[in
         "total_frames": 0,
         "total_tasks": 0,
         "chunks_size": FILES_PER_CHUNK,
-        "data_files_size_in_mb": limits_mb[0],
-        "video_files_size_in_mb": limits_mb[1],
+        "data_files_size_in_mb": file_mb,
+        "video_files_size_in_mb": file_mb,
         "fps": spec.fps,
         "splits": {},
         "data_path": DATA,
@@ -307,11 +307,7 @@ def new_info(spec: DatasetSpec, storage: str, identity: str, limits_mb: tuple[in
 
 
 def read_info(folder: Path) -> Info:
-    """Return what ``meta/info.json`` of a data set says.
-
-    Raises:
-        DatasetError: it is missing, damaged or of another version.
-    """
+    """Return what ``meta/info.json`` of a data set says; raises DatasetError."""
     path = folder / INFO
     if not path.exists():
         raise DatasetError(

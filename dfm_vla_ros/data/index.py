@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from dfm_vla_ros.data.format import EPISODES, FILES_PER_CHUNK, DatasetError, Info
+from dfm_vla_ros.data.format import DATA, EPISODES, FILES_PER_CHUNK, VIDEO, DatasetError, Info
 from dfm_vla_ros.data.tables import column_names, read_table
 
 Array = NDArray[np.float64]
@@ -70,7 +70,7 @@ def _of_histogram(counts: NDArray[np.int64]) -> dict[str, float]:
 
 
 def merge(parts: Sequence[Statistics]) -> Statistics:
-    """Return the statistics of all parts together; quantiles are bounds (see the module)."""
+    """Return the statistics of all parts together; quantiles are bounds of the true ones."""
     stacked = {name: np.stack([part[name] for part in parts]) for name in NAMES}
     count = stacked["count"].reshape(-1, *[1] * (stacked["mean"].ndim - 1))
     mean = (stacked["mean"] * count).sum(0) / count.sum()
@@ -147,6 +147,12 @@ class EpisodeRow:
         """Number of frames."""
         return self.data.length
 
+    def files(self) -> Iterator[Path]:
+        """Yield the files of its frames, below the data set's folder."""
+        yield self.data.path(DATA)
+        for name, place in self.videos.items():
+            yield place.path(VIDEO, video_key=name)
+
 
 def row_table(row: EpisodeRow, fps: int) -> pa.Table:
     """Return the row as ``meta/episodes`` has it."""
@@ -186,12 +192,7 @@ def _type(name: str, value: Any) -> pa.DataType | None:
 
 
 def read_rows(folder: Path, info: Info) -> list[EpisodeRow]:
-    """Return the rows of the committed episodes, by number; others are ignored.
-
-    Raises:
-        DatasetError: a file is damaged, or there are fewer episodes or frames than
-            ``meta/info.json`` says.
-    """
+    """Return the rows of the committed episodes, by number; raises DatasetError if some lack."""
     paths = sorted((folder / "meta/episodes").glob("chunk-*/file-*.parquet"))
     found = [row for path in paths for row in _rows(path, info)]
     rows = sorted((row for row in found if row.number < info.episodes), key=lambda r: r.number)
@@ -210,7 +211,6 @@ def read_rows(folder: Path, info: Info) -> list[EpisodeRow]:
 
 
 def _rows(path: Path, info: Info) -> list[EpisodeRow]:
-    """Return the rows of one file; columns that only this package writes may be absent."""
     names = [name for name in column_names(path) if not name.startswith("stats/")]
     table = read_table(path, names)
     cameras = [name for name, feature in info.features.items() if feature.dtype == "video"]
@@ -221,13 +221,13 @@ def _rows(path: Path, info: Info) -> list[EpisodeRow]:
 
 
 def _row(values: dict[str, Any], cameras: Sequence[str], info: Info) -> EpisodeRow:
+    # Columns that only this package writes may be absent.
     length, fps = values["length"], info.spec.fps
-    number = values["episode_index"]
+    number, sentence = values["episode_index"], values["tasks"][0]
     videos = {}
     for name in cameras:
         start = round(values[f"videos/{name}/from_timestamp"] * fps)
         videos[name] = Place(_file(values, f"videos/{name}"), start, length)
-    sentence = values["tasks"][0]
     return EpisodeRow(
         number,
         values.get("key") or f"episode_{number:06d}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,12 @@ from dfm_vla_ros.data.format import (
     ACTION,
     DATA,
     STATS,
-    VIDEO,
     DatasetError,
     DatasetSpec,
     Episode,
     Info,
 )
 from dfm_vla_ros.data.index import (
-    NAMES,
     ROWS_PER_FILE,
     EpisodeRow,
     Statistics,
@@ -32,6 +29,7 @@ from dfm_vla_ros.data.index import (
     of_numbers,
 )
 from dfm_vla_ros.files import write_json
+from dfm_vla_ros.schema import read_json
 
 LOCK = ".lock"
 
@@ -55,11 +53,7 @@ def lock(folder: Path) -> int:
 
 
 def check_same(info: Info, spec: DatasetSpec, storage: str, folder: Path) -> None:
-    """Check that ``folder`` can be continued with episodes of ``spec``.
-
-    Raises:
-        DatasetError: it has other cameras, joints, poses, another rate or storage.
-    """
+    """Check that ``folder`` can be continued with episodes of ``spec``; raises DatasetError."""
     if not info.identity:
         raise DatasetError(f"{folder} was written by another program; write to another folder")
     there = info.spec
@@ -76,12 +70,7 @@ def check_same(info: Info, spec: DatasetSpec, storage: str, folder: Path) -> Non
 
 
 def check_episode(episode: Episode, info: Info, key: str) -> None:
-    """Check that an episode fits the data set.
-
-    Raises:
-        DatasetError: it has no frame, another rate, other cameras, sizes, joints or poses, or a
-            number that is not finite.
-    """
+    """Check that an episode fits the data set; raises DatasetError."""
     spec = info.spec
     if len(episode) == 0:
         raise DatasetError(f"episode {key} has no frame; give at least 1")
@@ -139,51 +128,30 @@ def _check_finite(values: np.ndarray, name: str, columns: tuple[str, ...], key: 
         )
 
 
-NOT_NUMBERS = ("string", "language")
-"""Kinds of columns that others' data sets may have."""
-
-
-def read_summary(folder: Path) -> tuple[dict[str, Statistics], int]:
-    """Return ``meta/stats.json`` and of how many frames it is; ({}, 0) if it is absent.
-
-    Raises:
-        DatasetError: it is damaged.
-    """
+def counted_frames(folder: Path) -> int:
+    """Return of how many frames ``meta/stats.json`` is; 0 if it is absent."""
     path = folder / STATS
+    if not path.exists():
+        return 0
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        found = {n: {k: np.array(v) for k, v in part.items()} for n, part in content.items()}
-        return found, int(found[ACTION]["count"][0])
-    except FileNotFoundError:
-        return {}, 0
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        return int(read_json(path, DatasetError)[ACTION]["count"][0])
+    except (ValueError, LookupError, TypeError) as error:
         raise DatasetError(f"{path} is damaged ({error!r}); delete it") from error
 
 
-def write_summary(folder: Path, info: Info, rows: Sequence[EpisodeRow]) -> None:
+def write_statistics(folder: Path, info: Info, rows: Sequence[EpisodeRow]) -> None:
     """Write ``meta/stats.json``: exact for numbers, bounds for the quantiles of images."""
-    found = exact_statistics(folder, info, rows)
-    content = {n: {k: v.tolist() for k, v in part.items()} for n, part in found.items()}
-    write_json(folder / STATS, content)
-
-
-def exact_statistics(
-    folder: Path, info: Info, rows: Sequence[EpisodeRow]
-) -> dict[str, Statistics]:
-    """Return the statistics of all features over the committed episodes."""
     paths = sorted({folder / row.data.path(DATA) for row in rows})
     found = {}
     for name, feature in info.features.items():
         if feature.is_camera:
-            parts = read_statistics(folder, name)[: info.episodes]
-            parts = [part for part in parts if set(NAMES) <= set(part)]  # of others: maybe not
-            if parts:
-                found[name] = merge(parts)
-        elif len(feature.shape) == 1 and feature.dtype not in NOT_NUMBERS:
+            found[name] = merge(read_statistics(folder, name)[: info.episodes])
+        else:
             parts = [tables.numbers(tables.read_table(path, [name]), name, path) for path in paths]
             values = np.concatenate(parts)[: info.frames]
             found[name] = of_numbers(values if values.ndim > 1 else values[:, None])
-    return found
+    content = {n: {k: v.tolist() for k, v in part.items()} for n, part in found.items()}
+    write_json(folder / STATS, content)
 
 
 def read_statistics(folder: Path, feature: str) -> list[Statistics]:
@@ -201,11 +169,7 @@ PATTERNS = ("data/chunk-*/*", "videos/*/chunk-*/*", "meta/episodes/chunk-*/*")
 
 
 def check_empty(folder: Path) -> None:
-    """Check that a folder without a commit record is no data set that lost it.
-
-    Raises:
-        DatasetError: it has files of one.
-    """
+    """Check that a folder without ``meta/info.json`` is no data set that lost it."""
     for pattern in PATTERNS:
         for path in folder.glob(pattern):
             raise DatasetError(
@@ -219,7 +183,7 @@ def recover(folder: Path, rows: Sequence[EpisodeRow]) -> None:
 
     Frames too many at a video's end do no harm; the next episode takes their place.
     """
-    known = {path for row in rows for path in _files(folder, row)}
+    known = {folder / p for row in rows for p in (*row.files(), episodes_file(row.number))}
     for pattern in PATTERNS:
         for path in set(folder.glob(pattern)) - known:
             path.unlink()
@@ -231,20 +195,11 @@ def recover(folder: Path, rows: Sequence[EpisodeRow]) -> None:
 
 
 def committed(path: Path, length: int) -> pa.Table:
-    """Return the first ``length`` rows of a file.
-
-    Raises:
-        DatasetError: there are fewer.
-    """
+    """Return the first ``length`` rows of a file; raises DatasetError if there are fewer."""
     table = tables.read_table(path)
     if len(table) < length:
         raise DatasetError(f"{path} has {len(table)} rows, needs {length}; restore it")
     return table.slice(0, length)
-
-
-def _files(folder: Path, row: EpisodeRow) -> list[Path]:
-    videos = [folder / p.path(VIDEO, video_key=name) for name, p in row.videos.items()]
-    return [folder / row.data.path(DATA), folder / episodes_file(row.number), *videos]
 
 
 def _trim(path: Path, lengths: Sequence[int]) -> None:

@@ -108,11 +108,7 @@ def write_table(path: Path, table: pa.Table, lengths: Sequence[int] = ()) -> Non
 
 
 def read_table(path: Path, names: list[str] | None = None, episode: int | None = None) -> pa.Table:
-    """Read a parquet file, or the rows of one episode.
-
-    Raises:
-        DatasetError: it is missing, cut or otherwise damaged, or lacks a column.
-    """
+    """Read a parquet file, or the rows of one episode; raises DatasetError."""
     with _whole(path):
         if episode is not None:
             filters = [("episode_index", "==", episode)]
@@ -143,11 +139,7 @@ def count_rows(path: Path) -> int:
 
 
 def numbers(table: pa.Table, name: str, path: Path) -> NDArray:
-    """Return a column as an array (F,) or (F, D).
-
-    Raises:
-        DatasetError: ``path`` lacks the column, or its rows are not equally long.
-    """
+    """Return a column of ``path`` as an array (F,) or (F, D)."""
     if name not in table.column_names:
         raise DatasetError(f"{path} has no column {name}; restore it")
     column = table.column(name).combine_chunks()
@@ -160,11 +152,7 @@ def numbers(table: pa.Table, name: str, path: Path) -> NDArray:
 
 
 def pictures(table: pa.Table, name: str, path: Path) -> NDArray[np.uint8]:
-    """Return a column of PNG (or JPEG) files as images (F, H, W, 3), RGB.
-
-    Raises:
-        DatasetError: an image of ``path`` is damaged.
-    """
+    """Return a column of PNG (or JPEG) files of ``path`` as images (F, H, W, 3), RGB."""
     found = []
     for row in table.column(name).to_pylist():
         image = cv2.imdecode(np.frombuffer(row["bytes"], np.uint8), cv2.IMREAD_COLOR)

@@ -46,9 +46,6 @@ def join(first: Path, first_frames: int, second: bytes, fps: int) -> bytes | Non
 
     Returns:
         An MP4 file, or None if the two were not encoded alike.
-
-    Raises:
-        DatasetError: ``first`` is damaged or has fewer frames.
     """
     out = io.BytesIO()
     try:
@@ -97,11 +94,7 @@ def ticks(frame: int, fps: int, time_base: Fraction) -> int:
 
 
 def decode(path: Path, start: int, length: int, fps: int) -> Images:
-    """Return the frames ``start`` .. ``start + length - 1``, (T, H, W, 3); no others are kept.
-
-    Raises:
-        DatasetError: the file is missing, damaged, or a frame is not at its time.
-    """
+    """Return the frames ``start`` .. ``start + length - 1``, (T, H, W, 3); raises DatasetError."""
     if not path.is_file():
         raise DatasetError(f"{path} is missing; restore it or collect the data again")
     try:

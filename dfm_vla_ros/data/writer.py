@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import uuid
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -22,7 +21,6 @@ from dfm_vla_ros.data.format import (
     DatasetError,
     DatasetSpec,
     Episode,
-    Info,
     new_info,
     parse_info,
     read_info,
@@ -41,10 +39,10 @@ from dfm_vla_ros.data.recovery import (
     check_episode,
     check_same,
     committed,
+    counted_frames,
     lock,
-    read_summary,
     recover,
-    write_summary,
+    write_statistics,
 )
 from dfm_vla_ros.files import remove_partials, write_bytes, write_json
 
@@ -63,22 +61,13 @@ class DatasetWriter:
     writer removes what was left half done.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        spec: DatasetSpec,
-        storage: str = "video",
-        data_file_mb: int = FILE_MB,
-        video_file_mb: int = FILE_MB,
-    ) -> None:
+    def __init__(self, folder: Path, spec: DatasetSpec, storage: str = "video") -> None:
         """Begin a data set, or continue the one in ``folder``.
 
         Args:
             folder: of the data set; is made if there is none.
             spec: of all episodes.
             storage: "video" (H.264 without loss) or "image" (PNG within parquet).
-            data_file_mb: begin a new parquet file before one gets larger.
-            video_file_mb: begin a new video before one gets larger.
 
         Raises:
             DatasetError: another writer is at work, or the data set is of another kind.
@@ -89,24 +78,23 @@ class DatasetWriter:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = lock(self.folder)
         try:
-            limits = (data_file_mb, video_file_mb)
-            self._open(spec, storage, limits)
+            self._open(spec, storage)
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _open(self, spec: DatasetSpec, storage: str, limits_mb: tuple[int, int]) -> None:
+    def _open(self, spec: DatasetSpec, storage: str) -> None:
         remove_partials(self.folder)
         if not (self.folder / INFO).exists():
             check_empty(self.folder)
-            content = new_info(spec, storage, uuid.uuid4().hex, limits_mb)
+            content = new_info(spec, storage, uuid.uuid4().hex, FILE_MB)
             write_json(self.folder / INFO, content)
         self._info = read_info(self.folder)
         check_same(self._info, spec, storage, self.folder)
         self._rows = read_rows(self.folder, self._info)
         self._keys = {row.key for row in self._rows}
         self._sentences = self._read_sentences()
-        _, self._statistics_frames = read_summary(self.folder)
+        self._counted_frames = counted_frames(self.folder)
         recover(self.folder, self._rows)
 
     def _read_sentences(self) -> list[str]:
@@ -114,11 +102,6 @@ class DatasetWriter:
             return []
         table = tables.read_table(self.folder / TASKS).slice(0, self._info.tasks)
         return table.column("task").to_pylist()
-
-    @property
-    def info(self) -> Info:
-        """What is committed."""
-        return self._info
 
     def __len__(self) -> int:
         """Return the number of episodes."""
@@ -132,12 +115,7 @@ class DatasetWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close it."""
         self.close()
 
@@ -169,7 +147,7 @@ class DatasetWriter:
         row = self._write_episode(episode, key, sentences.index(episode.instruction))
         self._write_row(row)
         self._commit(row, sentences)
-        if self._info.frames >= GROWTH * self._statistics_frames:
+        if self._info.frames >= GROWTH * self._counted_frames:
             self._write_statistics()
 
     def _with_sentence(self, sentence: str) -> list[str]:
@@ -272,9 +250,9 @@ class DatasetWriter:
 
     def _write_statistics(self) -> None:
         """Renew ``meta/stats.json`` if there are other episodes than it counts."""
-        if self._rows and self._statistics_frames != self._info.frames:
-            write_summary(self.folder, self._info, self._rows)
-            self._statistics_frames = self._info.frames
+        if self._rows and self._counted_frames != self._info.frames:
+            write_statistics(self.folder, self._info, self._rows)
+            self._counted_frames = self._info.frames
 
 
 def _size(path: Path) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import assert_equal, key, make_episode, write_set
+from made_up import assert_equal, key, make_episode, statistics, write_set
 
 from dfm_vla_ros.data.dataset import Dataset, open_datasets
 from dfm_vla_ros.data.format import DatasetError, DatasetSpec
@@ -34,8 +34,9 @@ def test_that_the_order_of_arrival_makes_no_difference_to_a_reader(tmp_path: Pat
     for a, b in zip(one.episodes(), other.episodes(), strict=True):
         assert_equal(a, b)
     for name in ("action", "observation.state"):
-        for statistic, values in one.stats[name].items():
-            np.testing.assert_allclose(values, other.stats[name][statistic], rtol=1e-12)
+        for statistic, values in statistics(one.folder)[name].items():
+            others = statistics(other.folder)[name][statistic]
+            np.testing.assert_allclose(values, others, rtol=1e-12)
 
 
 def test_that_episodes_are_chosen_by_task_number_and_camera(tmp_path: Path) -> None:
@@ -57,8 +58,8 @@ def test_that_what_is_due_next_is_the_action_and_the_last_one_stays(tmp_path: Pa
     episode = replace(make_episode(1, 3), poses=None, pose_names=())
     dataset = Dataset.open(write_set(tmp_path, [episode]))
     assert dataset.pose_names == ()
-    statistics = dataset.stats["action"]
-    np.testing.assert_allclose(statistics["mean"], episode.targets[[1, 2, 2]].mean(0), rtol=1e-12)
+    mean = statistics(tmp_path)["action"]["mean"]
+    np.testing.assert_allclose(mean, episode.targets[[1, 2, 2]].mean(0), rtol=1e-12)
     assert dataset.episode(0).poses is None
 
 
@@ -75,14 +76,17 @@ def test_that_no_more_than_one_episode_is_in_memory(tmp_path: Path) -> None:
     assert peak < 1.5 * images["third"].nbytes
 
 
-def test_that_files_are_begun_anew_before_they_get_too_large(tmp_path: Path) -> None:
+def test_that_files_are_begun_anew_before_they_get_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dfm_vla_ros.data.writer.FILE_MB", 1)
     rng = np.random.default_rng(0)
     cameras = {"third": (64, 64)}
     written = []
     for storage in ("video", "image"):
         folder = tmp_path / storage
         spec = DatasetSpec(cameras, 0.1, pose_names=make_episode().pose_names)
-        with DatasetWriter(folder, spec, storage, data_file_mb=1, video_file_mb=1) as writer:
+        with DatasetWriter(folder, spec, storage) as writer:
             for seed in range(5):
                 images = {"third": rng.integers(0, 256, (40, 64, 64, 3), np.uint8)}
                 written.append(replace(make_episode(seed, 40), images=images))

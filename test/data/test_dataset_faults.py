@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up import make_episode, write_set
+from made_up import make_episode, statistics, write_set
 
 from dfm_vla_ros.data.dataset import Dataset
-from dfm_vla_ros.data.format import DatasetError
+from dfm_vla_ros.data.format import DatasetError, DatasetSpec
+from dfm_vla_ros.data.writer import DatasetWriter
 
 DATA = "data/chunk-000/file-000.parquet"
 ROWS = "meta/episodes/chunk-000/file-000.parquet"
@@ -85,9 +86,10 @@ def test_that_a_file_of_another_data_set_is_noticed(folder: Path, tmp_path: Path
 
 
 def test_that_damaged_statistics_are_named_and_missing_ones_counted_anew(folder: Path) -> None:
-    expected = Dataset.open(folder).stats["action"]["q99"].tolist()
+    expected, spec = statistics(folder), DatasetSpec.of(make_episode())
     (folder / "meta/stats.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"stats\.json is damaged .* delete it"):
-        _ = Dataset.open(folder).stats
+        DatasetWriter(folder, spec)
     (folder / "meta/stats.json").unlink()
-    assert Dataset.open(folder).stats["action"]["q99"].tolist() == expected
+    DatasetWriter(folder, spec).close()
+    assert statistics(folder) == expected
