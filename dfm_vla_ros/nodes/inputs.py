@@ -1,4 +1,4 @@
-"""What the nodes hear: cameras, joint states and the task, with their faults."""
+"""What the nodes hear: cameras, joint states, the task and the executor, with their faults."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState
 
+from dfm_vla_ros.msg import ExecutorStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.lifecycle import Parameter
 from dfm_vla_ros.nodes.messages import to_rgb
@@ -20,6 +21,7 @@ from dfm_vla_ros.observing.observer import TASK_STATUS, Observer
 from dfm_vla_ros.observing.sources import ObserverSettings, TimeBase
 from dfm_vla_ros.robot.chunks import ChunkRefused
 from dfm_vla_ros.robot.freshness import AHEAD_S, Freshness, Moment
+from dfm_vla_ros.robot.progress import Progress
 
 PARAMETERS = (
     Parameter("arm_joint_states", False, "true: from left_arm/joint_states, right_arm/..."),
@@ -153,3 +155,101 @@ class JointStateHealth:
         if self.age_s(now) == float("inf"):
             return f"no usable joint states yet: {why}"
         return f"the newest joint states are {stale}: {why}"
+
+
+STATUS = "executor_node/status"
+BARRING = (ExecutorStatus.NOT_ACTIVE, ExecutorStatus.CONFLICT)
+SILENCE_S = 2.5
+"""Real time without a status, which comes at 1 Hz, or without the executor being active."""
+
+
+class ExecutorHealth:
+    """Keeps the executor's newest status and says what it means for a goal."""
+
+    def __init__(self, node: Node, time_base: TimeBase, on_status: Callable[[], None]) -> None:
+        """Call ``on_status`` after each."""
+        self._time, self._on_status = time_base, on_status
+        self.status: ExecutorStatus | None = None
+        self.restarts = 0
+        """How often another process answered than before."""
+        self._heard, self._able = Freshness(SILENCE_S), Freshness(SILENCE_S)
+        node.create_subscription(ExecutorStatus, STATUS, self._take, qos.STATUS)
+
+    @property
+    def progress(self) -> Progress | None:
+        """The phase of the chunk that the executor follows, None before the first status."""
+        status = self.status
+        if status is None:
+            return None
+        return Progress(
+            status.goal_id,
+            status.chunk_id,
+            self._time.seconds(status.step_zero),
+            status.step_period,
+            status.last_step,
+        )
+
+    @property
+    def stopped(self) -> str:
+        """Why chunks are refused until somebody resumes; empty if they are not."""
+        status = self.status
+        if status is None or status.state != ExecutorStatus.STOPPED:
+            return ""
+        reason = status.stop_reason or "no reason given"
+        return f"the arms are stopped ({reason}): call executor_node/resume, then send the goal"
+
+    @property
+    def refused(self) -> int:
+        """Chunks that it has refused so far."""
+        return 0 if self.status is None else self.status.refused
+
+    def refusal_since(self, refused: int) -> str:
+        """Return why it takes no chunk of this goal more, or an empty text.
+
+        After a stop that is over, or somebody else's commands, it waits for a new goal.
+
+        Args:
+            refused: ``self.refused`` when the goal began.
+        """
+        status = self.status
+        if status is None or status.refused <= refused or status.error_code not in BARRING:
+            return ""
+        unready = status.state in (ExecutorStatus.INACTIVE, ExecutorStatus.WAITING)
+        return "" if unready else f"{STATUS}: {status.message}"
+
+    def problem(self) -> str:
+        """Return why a chunk would be in vain, or an empty text."""
+        if self.status is None or self.status.state == ExecutorStatus.INACTIVE:
+            return self._absence()
+        if self.status.state == ExecutorStatus.WAITING:
+            return f"{STATUS}: the executor waits for joint states, or was activated just now"
+        return ""
+
+    def loss(self, since_s: float, restarts: int) -> str:
+        """Return why a goal that began at ``since_s`` (steady clock) has lost the executor.
+
+        Args:
+            since_s: when it began [s].
+            restarts: ``self.restarts`` then.
+        """
+        if self.restarts != restarts:
+            return "the executor was restarted, or a second one runs: send the goal again"
+        now = Moment(0.0, time.monotonic())
+        silent_s = min(self._able.age_s(now), now.steady_s - since_s)
+        if silent_s <= SILENCE_S:
+            return ""
+        return f"{self._absence()} for {silent_s:.1f} s: start or activate it"
+
+    def _absence(self) -> str:
+        if self._heard.age_s(Moment(0.0, time.monotonic())) <= SILENCE_S:
+            return f"{STATUS}: the executor is inactive"
+        return f"{STATUS}: no message"
+
+    def _take(self, message: ExecutorStatus) -> None:
+        before, self.status = self.status, message
+        self._heard.renew(came_s=time.monotonic())
+        if message.state != ExecutorStatus.INACTIVE:
+            self._able.renew(came_s=time.monotonic())
+        if before is not None and before.run_id != message.run_id:
+            self.restarts += 1
+        self._on_status()

@@ -15,9 +15,9 @@ from dfm_vla_ros.msg import ActionChunk, PolicyStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import TimeBase
 from dfm_vla_ros.nodes.goals import Goal, GoalRun, InstructionTopic, Result
-from dfm_vla_ros.nodes.health import Diagnostics, ExecutorHealth
+from dfm_vla_ros.nodes.health import Diagnostics
 from dfm_vla_ros.nodes.inference import InferenceThread
-from dfm_vla_ros.nodes.inputs import LiveObserver
+from dfm_vla_ros.nodes.inputs import ExecutorHealth, LiveObserver
 from dfm_vla_ros.nodes.lifecycle import ManagedNode, run
 from dfm_vla_ros.nodes.messages import TraceTopic, doubles
 from dfm_vla_ros.nodes.policy_parameters import (

@@ -9,7 +9,7 @@ import pytest
 from dfm_vla_ros.msg import ExecutorStatus
 
 from dfm_vla_ros.nodes.clock import TimeBase
-from dfm_vla_ros.nodes.health import ExecutorHealth
+from dfm_vla_ros.nodes.inputs import ExecutorHealth
 
 
 class Node:

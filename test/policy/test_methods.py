@@ -13,8 +13,7 @@ from small import random_observation, small_checkpoint
 from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.model.folder import CheckpointError, DecoderConfig, PathConfig
 from dfm_vla_ros.model.refiner import Refiner
-from dfm_vla_ros.policy.decoding import nearest_logits
-from dfm_vla_ros.policy.policy import Policy
+from dfm_vla_ros.policy.policy import Policy, nearest_logits
 from dfm_vla_ros.policy.types import Guidance
 
 KINDS = {

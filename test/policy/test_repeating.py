@@ -8,8 +8,7 @@ import pytest
 from small import random_observation, small_checkpoint
 
 from dfm_vla_ros.model.caching import Caching
-from dfm_vla_ros.policy.decoding import DecodingError
-from dfm_vla_ros.policy.policy import Policy, load_like
+from dfm_vla_ros.policy.policy import DecodingError, Policy, load_like
 
 
 @pytest.fixture(scope="module")
