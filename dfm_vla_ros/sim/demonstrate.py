@@ -8,8 +8,7 @@ from scipy.interpolate import CubicSpline
 
 from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
-from dfm_vla_ros.sim.experts import styled_targets
-from dfm_vla_ros.sim.ik import CONTROL_PERIOD_S
+from dfm_vla_ros.sim.experts import CONTROL_PERIOD_S, styled_targets
 from dfm_vla_ros.sim.twin import HOME, Twin
 from dfm_vla_ros.sim.variation import DEMONSTRATORS, Demonstrator
 

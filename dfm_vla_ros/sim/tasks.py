@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfm_vla_ros.errors import UnknownTask
 from dfm_vla_ros.sim.model import (
@@ -17,6 +18,8 @@ from dfm_vla_ros.sim.model import (
 )
 from dfm_vla_ros.sim.scene import Scene
 from dfm_vla_ros.sim.variation import MIDDLE_SHARES, PHRASINGS, Layout
+
+Array = NDArray[np.float64]
 
 
 class Task:
@@ -70,15 +73,35 @@ class Task:
         self.progress = 1.0 if self.success else max(self.progress, self.stage(scene))
 
 
-PLATE_X_M, PLATE_Y_M, PLATE_HEIGHT_M = (0.24, 0.31), (-0.04, 0.04), (0.02, 0.09)
-BLOCK_X_M, BLOCK_Y_M = (0.25, 0.42), (0.14, 0.34)
-BLOCK_YAW_RAD = (-0.7, 0.7)
-WIDE_PLATE = ((0.22, 0.32), (-0.07, 0.07), (0.013, 0.10))
-WIDE_BLOCK, WIDE_YAW_RAD = ((0.22, 0.43), (0.12, 0.37)), (-np.pi / 4, np.pi / 4)
-"""The same, where everything may vary."""
-MIDDLE_PLATE = ((0.21, 0.27), (0.07, 0.09), (0.013, 0.05))
-MIDDLE_BLOCK = ((0.21, 0.29), (0.08, 0.11))
-"""Where either arm reaches both; their sides are opposite."""
+Ranges = tuple[tuple[float, float], ...]
+"""Least and largest value of each number that is drawn."""
+
+
+def _ranges(rng: np.random.Generator, layout: Layout) -> str:
+    """Return which ranges an episode draws from: ``plain``, ``wide`` or ``middle``."""
+    if layout == "plain":
+        return layout
+    return "middle" if rng.uniform() < MIDDLE_SHARES[layout] else "wide"
+
+
+def _draw(rng: np.random.Generator, ranges: Ranges) -> Array:
+    return rng.uniform(*np.transpose(ranges))
+
+
+# In the middle either arm reaches both things; their sides are opposite.
+PLATE: dict[str, Ranges] = {
+    "plain": ((0.24, 0.31), (-0.04, 0.04), (0.02, 0.09)),
+    "wide": ((0.22, 0.32), (-0.07, 0.07), (0.013, 0.10)),
+    "middle": ((0.21, 0.27), (0.07, 0.09), (0.013, 0.05)),
+}
+"""x, y and height of the plate's top [m]."""
+BLOCK: dict[str, Ranges] = {
+    "plain": ((0.25, 0.42), (0.14, 0.34)),
+    "wide": ((0.22, 0.43), (0.12, 0.37)),
+    "middle": ((0.21, 0.29), (0.08, 0.11)),
+}
+"""x, y on the left [m]."""
+BLOCK_YAW_RAD, WIDE_BLOCK_YAW_RAD = (-0.7, 0.7), (-np.pi / 4, np.pi / 4)
 CLEARANCE_M = 0.17
 """Least distance of the block from the plate's centre: room for the gripper beside the plate."""
 
@@ -92,21 +115,16 @@ class PlaceBlock(Task):
 
     def lay_out(self, scene: Scene, rng: np.random.Generator, layout: Layout = "plain") -> None:
         """Draw the plate's place and height, the block's side, place and yaw."""
-        plate_ranges, block_ranges = (PLATE_X_M, PLATE_Y_M, PLATE_HEIGHT_M), (BLOCK_X_M, BLOCK_Y_M)
-        wide = layout != "plain"
-        middle = wide and rng.uniform() < MIDDLE_SHARES[layout]
-        if wide:
-            plate_ranges = MIDDLE_PLATE if middle else WIDE_PLATE
-            block_ranges = MIDDLE_BLOCK if middle else WIDE_BLOCK
-        plate = rng.uniform(*np.transpose(plate_ranges))
+        ranges = _ranges(rng, layout)
+        plate = _draw(rng, PLATE[ranges])
         side = rng.choice([-1.0, 1.0])
-        if middle:
+        if ranges == "middle":
             plate[1] *= -side
         while True:
-            block = rng.uniform(*np.transpose(block_ranges)) * (1.0, side)
-            if middle or np.linalg.norm(block - plate[:2]) > CLEARANCE_M:
+            block = _draw(rng, BLOCK[ranges]) * (1.0, side)
+            if ranges == "middle" or np.linalg.norm(block - plate[:2]) > CLEARANCE_M:
                 break
-        yaw = rng.uniform(*(WIDE_YAW_RAD if wide else BLOCK_YAW_RAD))
+        yaw = rng.uniform(*(BLOCK_YAW_RAD if layout == "plain" else WIDE_BLOCK_YAW_RAD))
         scene.place("plate", plate)
         scene.place("block", np.array([*block, BLOCK_SIDE_M / 2]), yaw)
 
@@ -136,15 +154,18 @@ class PlaceBlock(Task):
         return bool(inside and -0.005 < offset[2] - BLOCK_SIDE_M / 2 < height_m)
 
 
-POT_X_M, POT_Y_M, POT_YAW_RAD = (0.25, 0.31), (-0.03, 0.03), (-0.4, 0.4)
-VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD = (0.26, 0.40), (0.20, 0.34), (-0.6, 0.6)
-WIDE_POT = ((0.23, 0.33), (-0.05, 0.05), (-0.7, 0.7))
-WIDE_VEGETABLE = ((0.23, 0.41), (0.20, 0.37), (-0.8, 0.8))
-"""The same, where everything may vary."""
-MIDDLE_POT = ((0.23, 0.27), (0.08, 0.10), (-0.5, 0.5))
-MIDDLE_VEGETABLE = ((0.21, 0.28), (0.10, 0.12), (-0.5, 0.5))
-"""Where either arm reaches both; their sides are opposite. The pot's yaw is from a quarter turn,
-handles to front and back."""
+POT: dict[str, Ranges] = {
+    "plain": ((0.25, 0.31), (-0.03, 0.03), (-0.4, 0.4)),
+    "wide": ((0.23, 0.33), (-0.05, 0.05), (-0.7, 0.7)),
+    "middle": ((0.23, 0.27), (0.08, 0.10), (-0.5, 0.5)),
+}
+"""x, y [m] and yaw [rad]; in the middle from a quarter turn, handles to front and back."""
+VEGETABLE: dict[str, Ranges] = {
+    "plain": ((0.26, 0.40), (0.20, 0.34), (-0.6, 0.6)),
+    "wide": ((0.23, 0.41), (0.20, 0.37), (-0.8, 0.8)),
+    "middle": ((0.21, 0.28), (0.10, 0.12), (-0.5, 0.5)),
+}
+"""x, y on the left [m] and yaw [rad]."""
 LARGEST_LEAN_RAD = np.radians(15)
 
 
@@ -161,18 +182,12 @@ class PlaceVeg(Task):
 
     def lay_out(self, scene: Scene, rng: np.random.Generator, layout: Layout = "plain") -> None:
         """Draw the pot's pose, and the vegetable's kind, side and pose."""
-        pot_ranges = (POT_X_M, POT_Y_M, POT_YAW_RAD)
-        ranges = (VEGETABLE_X_M, VEGETABLE_Y_M, VEGETABLE_YAW_RAD)
-        wide = layout != "plain"
-        middle = wide and rng.uniform() < MIDDLE_SHARES[layout]
-        if wide:
-            pot_ranges = MIDDLE_POT if middle else WIDE_POT
-            ranges = MIDDLE_VEGETABLE if middle else WIDE_VEGETABLE
-        pot = rng.uniform(*np.transpose(pot_ranges))
+        ranges = _ranges(rng, layout)
+        pot = _draw(rng, POT[ranges])
         self.vegetable = str(rng.choice(VEGETABLES))
-        x, y, yaw = rng.uniform(*np.transpose(ranges))
+        x, y, yaw = _draw(rng, VEGETABLE[ranges])
         side = rng.choice([-1.0, 1.0])
-        if middle:
+        if ranges == "middle":
             pot += 0.0, -(1 + side) * pot[1], np.pi / 2
         scene.place("pot", np.array([pot[0], pot[1], 0.0]), pot[2])
         scene.place(self.vegetable, np.array([x, side * y, VEGETABLE_RADIUS_M]), yaw)
@@ -207,9 +222,11 @@ class PlaceVeg(Task):
         return bool(inside and low_m < offset[2] < high_m)
 
 
-POT_X_M_POT_LIFT, POT_Y_M_POT_LIFT, POT_YAW_RAD_POT_LIFT = (0.26, 0.34), (-0.04, 0.04), (-0.3, 0.3)
-WIDE = ((0.22, 0.33), (-0.06, 0.06), (-0.4, 0.4))
-"""The same, where everything may vary."""
+LIFTED_POT: dict[str, Ranges] = {
+    "plain": ((0.26, 0.34), (-0.04, 0.04), (-0.3, 0.3)),
+    "wide": ((0.22, 0.33), (-0.06, 0.06), (-0.4, 0.4)),
+}
+"""x, y [m] and yaw [rad]."""
 LIFT_M = 0.10
 
 
@@ -223,12 +240,7 @@ class PotLift(Task):
 
     def lay_out(self, scene: Scene, rng: np.random.Generator, layout: Layout = "plain") -> None:
         """Draw the pot's place and yaw."""
-        ranges = (
-            (POT_X_M_POT_LIFT, POT_Y_M_POT_LIFT, POT_YAW_RAD_POT_LIFT)
-            if layout == "plain"
-            else WIDE
-        )
-        x, y, yaw = rng.uniform(*np.transpose(ranges))
+        x, y, yaw = _draw(rng, LIFTED_POT["plain" if layout == "plain" else "wide"])
         scene.place("pot", np.array([x, y, 0.0]), yaw)
 
     def adopt(self, scene: Scene) -> bool:

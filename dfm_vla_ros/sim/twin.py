@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from dfm_vla_ros.errors import CommandRefused
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
-from dfm_vla_ros.sim.appearance import Appearance
 from dfm_vla_ros.sim.model import HIDDEN_GROUP, OBJECTS, POSE_NAMES, TIMESTEP_S
 from dfm_vla_ros.sim.perturbations import PLAIN_SETTING, Setting, make_perturbation
-from dfm_vla_ros.sim.scene import Scene
+from dfm_vla_ros.sim.scene import Appearance, Scene
 from dfm_vla_ros.sim.tasks import Task, make_task
 from dfm_vla_ros.sim.variation import draw, sentence, variation
 

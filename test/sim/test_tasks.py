@@ -3,10 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dfm_vla_ros.sim.ik import up
+from dfm_vla_ros.sim.experts import up
 from dfm_vla_ros.sim.model import BLOCK_SIDE_M, VEGETABLES
-from dfm_vla_ros.sim.tasks import PLATE_HEIGHT_M, TASKS
+from dfm_vla_ros.sim.tasks import PLATE, TASKS
 from dfm_vla_ros.sim.twin import HOME, Twin
+
+PLATE_HEIGHT_M = PLATE["plain"][2]
 
 
 def wait(twin: Twin, seconds: float) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from dfm_vla_ros.sim.appearance import HUES
 from dfm_vla_ros.sim.perturbations import Setting
+from dfm_vla_ros.sim.scene import HUES
 from dfm_vla_ros.sim.tasks import TASKS
 from dfm_vla_ros.sim.twin import Twin
 

@@ -105,8 +105,7 @@ def _seen(checkpoint: Checkpoint) -> list[Prefix]:
     """Return what the checkpoint makes of moments of every task, as the expert does it."""
     import numpy as np
 
-    from dfm_vla_ros.sim.experts import expert_targets
-    from dfm_vla_ros.sim.ik import CONTROL_PERIOD_S
+    from dfm_vla_ros.sim.experts import CONTROL_PERIOD_S, expert_targets
     from dfm_vla_ros.sim.twin import Twin
 
     twin, seen = Twin(), []

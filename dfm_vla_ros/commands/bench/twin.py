@@ -45,8 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _factor(twin: Twin, task: str, seconds: float, images: bool) -> float:
     """Return simulated over wall seconds while the expert moves the arms."""
-    from dfm_vla_ros.sim.experts import expert_targets
-    from dfm_vla_ros.sim.ik import CONTROL_PERIOD_S
+    from dfm_vla_ros.sim.experts import CONTROL_PERIOD_S, expert_targets
 
     twin.reset(task, 0)
     targets = expert_targets(task, twin)
