@@ -101,7 +101,6 @@ class Faults:
     """Collects them; those of one kind in one place are one, and counted."""
 
     def __init__(self) -> None:
-        """Hold none yet."""
         self._found: dict[tuple[str, str], Fault] = {}
 
     def add(self, where: str, kind: str, what: str, at_ns: int | None = None) -> None:
@@ -113,9 +112,7 @@ class Faults:
             known.count += 1
 
     def __iter__(self) -> Iterator[Fault]:
-        """Yield them in the order in which they were found."""
         return iter(self._found.values())
 
     def __len__(self) -> int:
-        """Return the number of places and kinds."""
         return len(self._found)

@@ -1,4 +1,4 @@
-"""The benchmark core's vocabulary: settings, jobs, views, and the reader of arrays.
+"""The benchmark core's vocabulary: settings, jobs, results, and the reader of arrays.
 
 Both sides of a benchmark import this: the evaluation in our environment, and the worker in the
 simulator's own interpreter. It therefore needs numpy alone. An adapter (``libero``, ``calvin``)
@@ -19,25 +19,13 @@ from numpy.typing import NDArray
 from dfm_vla_ros.errors import BenchmarkError
 
 Array = NDArray[np.float64]
-Image = NDArray[np.uint8]
+Images = dict[str, NDArray[np.uint8]]
+"""Camera -> (H, W, 3) uint8 RGB."""
 EpisodeId = tuple[str, str, int]
 """Suite, task, number (of the stored state or of the chain)."""
 Rendering = Literal["always", "on_demand"]
 """When images are rendered: at every step, or when the policy looks."""
-
-
 Kind = TypeVar("Kind")
-
-
-@dataclass(frozen=True)
-class View:
-    """What a policy may see of one moment; adapters add the robot's measurements.
-
-    Attributes:
-        images: camera -> (H, W, 3) uint8 RGB, as the policy gets them.
-    """
-
-    images: dict[str, Image]
 
 
 @dataclass(frozen=True)
@@ -46,7 +34,7 @@ class SimulatorJob:
 
     Attributes:
         suite, task, number: which episode it is.
-        protocol: ``BenchmarkProtocol.record()``.
+        protocol: all settings of the ``BenchmarkProtocol``.
         policy: address of the policy; "": play ``actions``.
         cameras: the policy's name for a camera -> the simulator's.
         actions: file of actions (T, 7) to play, .npy, as the simulator takes them.

@@ -89,10 +89,6 @@ class BenchmarkPlan(ABC):
     def film_path(self, job: Any, success: bool) -> Path:
         """Return where the film of an episode goes."""
 
-    def limit_s(self) -> float:
-        """Return after how long an episode is an error [s]."""
-        return 3600.0
-
     def common(self, checkpoint: str, simulator: Mapping[str, Any]) -> dict[str, Any]:
         """Return what all episodes of a book have in common; it refuses others."""
         return {
@@ -117,8 +113,8 @@ def evaluate(
     program: Program,
     addresses: Sequence[str],
     about: Mapping[str, Any],
+    limit_s: float,
     again: bool = False,
-    limit_s: float | None = None,
     say: Callable[[str], None] = print,
 ) -> EpisodeBook:
     """Run what is missing of ``plan``, write the result and return all episodes.
@@ -128,8 +124,8 @@ def evaluate(
         program: of the simulator.
         addresses: of policies; as many simulators run.
         about: what the result says besides.
+        limit_s: an episode that takes longer is an error [s].
         again: whether episodes that ended in an error are run again.
-        limit_s: an episode that takes longer is an error [s]; None: the plan's.
         say: takes a line at a time.
     """
     policy = policy_about(addresses)
@@ -140,7 +136,7 @@ def evaluate(
         missing = book.missing(episodes, again)
         progress = Progress(len(episodes), len(episodes) - len(missing))
         groups = plan.groups(missing, len(addresses))
-        for job, episode in pool.run(groups, limit_s or plan.limit_s()):
+        for job, episode in pool.run(groups, limit_s):
             book.keep(episode)
             if job.keep:
                 make_film(plan, job, episode)

@@ -34,11 +34,7 @@ SHOWN_LINES = 3
 class Program:
     """What runs in a simulator's own environment: ``python -m module arguments``.
 
-    Attributes:
-        python: interpreter of that environment.
-        module: of this package; reads a job a line, answers a line.
-        arguments: of the module.
-        hint: what else to try where it does not start.
+    The module is of this package, see ``worker``; ``hint`` says what to try if it does not start.
     """
 
     python: Path

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TextIO
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import Array, BenchmarkProtocol, Image, SimulatorJob, View, rebuilt
+from dfm_vla_ros.benchmarks import Array, BenchmarkProtocol, Images, SimulatorJob, rebuilt
 from dfm_vla_ros.errors import BenchmarkError, DfmVlaError
 from dfm_vla_ros.policy.session import SteppedSession
 from dfm_vla_ros.remote.client import PolicyClient
@@ -31,8 +31,8 @@ from dfm_vla_ros.remote.protocol import ActRequest
 POLICY_WAIT_S = 60.0
 FRAMES = "frames.npy"
 """What the policy saw, or with ``always`` every step, for a film."""
-Act = Callable[[View, str, int], Array]
-"""Takes a view, the instruction and a seed; returns the simulator's actions (T, 7)."""
+Act = Callable[[Images, str, int], Array]
+"""Takes images, the instruction and a seed; returns the simulator's actions (T, 7)."""
 
 
 class Simulator(ABC):
@@ -54,14 +54,14 @@ class Simulator(ABC):
 
     @abstractmethod
     def step(self, action: Array, look: bool) -> bool:
-        """Do ``action`` (7,), ``look``: before a view; return whether the task is done."""
+        """Do ``action`` (7,); ``look``: images are wanted; return whether the task is done."""
 
     @abstractmethod
-    def view(self) -> View:
+    def images(self) -> Images:
         """Return what was seen in the last step, or at the reset."""
 
     @abstractmethod
-    def policy_state(self, view: Any, names: Sequence[str]) -> tuple[Array, Array]:
+    def policy_state(self, names: Sequence[str]) -> tuple[Array, Array]:
         """Return the measured and the commanded state of a policy with the state ``names``."""
 
     @property
@@ -99,7 +99,7 @@ class EpisodeRun:
         self.session.begin("episode", first_seed)
         self.actions: list[Array] = []
         self.states = [simulator.state]
-        self.frames: list[Image] = []
+        self.frames: list[Array] = []
 
     def settle(self, actions: Sequence[Array]) -> None:
         """Do ``actions`` before the policy sees anything; a success here does not count."""
@@ -140,7 +140,7 @@ class EpisodeRun:
             if self.session.due or self._protocol.renders_always:
                 self._film()
             action = self.session.next_action(
-                lambda seed: self._act(self._simulator.view(), instruction, seed)
+                lambda seed: self._act(self._simulator.images(), instruction, seed)
             )
             self.actions.append(action)
             if self._step(action, self.session.due):
@@ -157,7 +157,7 @@ class EpisodeRun:
 
     def _film(self) -> None:
         if self._kept:
-            images = self._simulator.view().images
+            images = self._simulator.images()
             self.frames.append(np.stack([images[name] for name in self._simulator.FILMED]))
 
 
@@ -243,17 +243,17 @@ def asked(
     about = client.about
     cameras = job.cameras or {name: name for name in about.cameras}
 
-    def act(view: View, instruction: str, seed: int) -> Array:
-        missing = [one for one in about.cameras if cameras.get(one) not in view.images]
+    def act(images: Images, instruction: str, seed: int) -> Array:
+        missing = [one for one in about.cameras if cameras.get(one) not in images]
         if missing:
             raise BenchmarkError(
                 f"the policy sees {missing[0]!r}, {protocol.BENCHMARK} has "
-                f"{', '.join(view.images)}: say which it is, with "
-                f"--camera {missing[0]}={next(iter(view.images))}"
+                f"{', '.join(images)}: say which it is, with "
+                f"--camera {missing[0]}={next(iter(images))}"
             )
-        images = {name: view.images[cameras[name]] for name in about.cameras}
-        measured, commanded = simulator.policy_state(view, about.state_names)
-        request = ActRequest(images, measured, commanded, instruction, seed)
+        seen = {name: images[cameras[name]] for name in about.cameras}
+        measured, commanded = simulator.policy_state(about.state_names)
+        request = ActRequest(seen, measured, commanded, instruction, seed)
         return protocol.commands(client.act(request).actions)
 
     return act
@@ -263,7 +263,7 @@ def played(actions: Array, replan: int) -> Act:
     """Return a policy that gives ``actions`` (T, 7), ``replan`` each time, then stands still."""
     calls = count()
 
-    def act(view: View, instruction: str, seed: int) -> Array:
+    def act(images: Images, instruction: str, seed: int) -> Array:
         rows = np.arange(replan) + next(calls) * replan
         chunk = actions[np.minimum(rows, len(actions) - 1)]
         chunk[rows >= len(actions), :6] = 0.0

@@ -99,7 +99,7 @@ def run_eval(options: argparse.Namespace) -> int:
     program = find_program(options.calvin_env, options.python, plan.protocol.scene)
     about = {"versions": versions(), "hardware": hardware()}
     with served_policies(options.checkpoint, options.policy, options.workers) as addresses:
-        book = evaluate(plan, program, addresses, about, options.again, say=_say)
+        book = evaluate(plan, program, addresses, about, plan.limit_s, options.again, _say)
     print(table(plan.figures(book.episodes)["calvin"]))
     print(f"{plan.protocol.name}, list {book.common['list']}")
     return int(bool(book.errors))

@@ -170,7 +170,7 @@ def run_eval(options: argparse.Namespace) -> int:
     device = ("--device", options.device)
     with served_policies(options.checkpoint, options.policy, workers, device) as addresses:
         book = evaluate(
-            plan, program(installation), addresses, about, options.again, options.limit, _say
+            plan, program(installation), addresses, about, options.limit, options.again, _say
         )
     print("\n".join(markdown(success_rows(book.episodes))))
     return int(bool(book.errors))

@@ -75,7 +75,7 @@ def _run(plan: CalvinPlan, program: Program, again: bool = False) -> list[Episod
         addresses = [
             str(stack.enter_context(serving(echo, folder / f"{n}.sock")).address) for n in range(2)
         ]
-        book = evaluate(plan, program, addresses, {}, again, say=lines.append)
+        book = evaluate(plan, program, addresses, {}, plan.limit_s, again, lines.append)
     ran = [line.rpartition("chain ")[2].partition(":")[0] for line in lines if "chain " in line]
     return [episode for episode in book.episodes if str(episode.number) in ran]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from served import ABOUT, serving
 
-from dfm_vla_ros.benchmarks import Array, View
+from dfm_vla_ros.benchmarks import Array, Images
 from dfm_vla_ros.benchmarks.calvin import CalvinJob, CalvinProtocol
 from dfm_vla_ros.benchmarks.evaluation import find_preset
 from dfm_vla_ros.benchmarks.libero import LiberoJob, LiberoProtocol
@@ -47,12 +47,12 @@ class Counter(Simulator):
         self.looks.append(look)
         return len(self.actions) in self.done_at
 
-    def view(self) -> View:
+    def images(self) -> Images:
         assert not self.looks or self.looks[-1], "looked at what was not rendered"
         image = np.full((2, 2, 3), len(self.actions) % 256, dtype=np.uint8)
-        return View({"agentview": image, "eye_in_hand": image + 1})
+        return {"agentview": image, "eye_in_hand": image + 1}
 
-    def policy_state(self, view: View, names: Sequence[str]) -> tuple[Array, Array]:
+    def policy_state(self, names: Sequence[str]) -> tuple[Array, Array]:
         return np.full(len(names), float(len(self.actions))), np.zeros(len(names))
 
     @property
@@ -70,7 +70,7 @@ class Asked:
         self.simulator, self.chunk = simulator, chunk
         self.steps, self.said, self.seeds = list[int](), list[str](), list[int]()
 
-    def __call__(self, view: View, instruction: str, seed: int) -> Array:
+    def __call__(self, images: Images, instruction: str, seed: int) -> Array:
         self.steps.append(len(self.simulator.actions))
         self.said.append(instruction)
         self.seeds.append(seed)
@@ -127,7 +127,7 @@ def test_that_rendering_on_demand_looks_only_before_a_call_and_acts_the_same(set
 
 def test_that_recorded_actions_are_played_and_then_the_gripper_is_kept() -> None:
     act = played(np.arange(14.0).reshape(2, 7), 3)
-    first, second = act(View({}), "", 0), act(View({}), "", 0)
+    first, second = act({}, "", 0), act({}, "", 0)
     assert first[:, 6].tolist() == [6, 13, 13] and first[1, :6].tolist() == [7, 8, 9, 10, 11, 12]
     assert not first[2, :6].any() and not second[:, :6].any() and set(second[:, 6]) == {13}
 

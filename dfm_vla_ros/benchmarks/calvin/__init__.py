@@ -18,7 +18,6 @@ from dfm_vla_ros.benchmarks import (
     GripperRule,
     Rendering,
     SimulatorJob,
-    View,
 )
 from dfm_vla_ros.errors import BenchmarkError
 
@@ -32,19 +31,6 @@ POSE, OPENING, COMMAND = slice(0, 6), 6, 14
 OPEN_M = 0.08
 SUITE, CHAIN = "CALVIN", "chain"
 """Of every episode."""
-
-
-@dataclass(frozen=True)
-class CalvinView(View):
-    """What a policy may see of one moment.
-
-    Attributes:
-        robot: ``robot_obs`` (15,).
-        pose: (6,) commanded to the hand [m, rad].
-    """
-
-    robot: Array
-    pose: Array
 
 
 @dataclass(frozen=True)

@@ -35,13 +35,7 @@ IMAGES = {"static": "rgb_static", "gripper": "rgb_gripper"}
 
 @dataclass(frozen=True)
 class Annotation:
-    """A stretch of frames with the sentence that says what is done in it.
-
-    Attributes:
-        first, last: numbers of the frames, both included.
-        task: its name.
-        sentence: of one of several annotators.
-    """
+    """Frames ``first`` to ``last``, both included, and what one of the annotators says of them."""
 
     first: int
     last: int

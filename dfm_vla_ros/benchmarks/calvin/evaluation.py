@@ -70,6 +70,7 @@ class CalvinPlan(BenchmarkPlan):
     chains: Sequence[Chain]
     numbers: Sequence[int]
 
+    @property
     def limit_s(self) -> float:
         """Return after how long a chain is an error [s]."""
         longest = max(len(chain.tasks) for chain in self.chains)

@@ -14,11 +14,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import Array, Image
+from dfm_vla_ros.benchmarks import Array, Images
 from dfm_vla_ros.benchmarks.calvin import (
     CalvinJob,
     CalvinProtocol,
-    CalvinView,
     commanded,
     measured,
 )
@@ -69,7 +68,7 @@ class CalvinSimulator(Simulator):
         self._cameras = self._environment.cameras
         self._absolute = protocol.actions == "absolute"
         self._gripper = protocol.gripper
-        self._images: dict[str, Image] = {}
+        self._images: Images = {}
         self._always = protocol.renders_always
 
     def reset(self, job: CalvinJob) -> None:
@@ -90,18 +89,18 @@ class CalvinSimulator(Simulator):
         self._images = _images(seen)
         return CHECKS[self._task](self._start, World(info))
 
-    def view(self) -> CalvinView:
+    def images(self) -> Images:
         """Return what there is to see now."""
         if not self._images:
             self._images = _images({"rgb_obs": self._environment.get_camera_obs()[0]})
-        robot = self._environment.robot
-        pose = np.concatenate([robot.target_pos, robot.target_orn])
-        return CalvinView(self._images, self.state[: len(ROBOT)], pose)
+        return self._images
 
-    def policy_state(self, view: CalvinView, names: Sequence[str]) -> tuple[Array, Array]:
+    def policy_state(self, names: Sequence[str]) -> tuple[Array, Array]:
         """Return the measured and the commanded state."""
-        target = commanded(view.pose, view.robot, len(names), self._gripper)
-        return measured(view.robot, len(names)), target
+        robot, hand = self.state[: len(ROBOT)], self._environment.robot
+        pose = np.concatenate([hand.target_pos, hand.target_orn])
+        target = commanded(pose, robot, len(names), self._gripper)
+        return measured(robot, len(names)), target
 
     @property
     def state(self) -> Array:
@@ -124,7 +123,7 @@ class CalvinSimulator(Simulator):
         return action[:3], action[3:6], action[6:]
 
 
-def _images(seen: Any) -> dict[str, Image]:
+def _images(seen: Any) -> Images:
     found = {name.removeprefix("rgb_"): image for name, image in seen["rgb_obs"].items()}
     return {name: np.array(image, dtype=np.uint8) for name, image in found.items()}
 

@@ -38,12 +38,7 @@ LENGTH = 5
 
 @dataclass(frozen=True)
 class Rule:
-    """A way in which a task can be done.
-
-    Attributes:
-        needs: key -> value, or the values of which one must hold.
-        gives: key -> value afterwards.
-    """
+    """A way to do a task: ``needs`` of each key its value or one of several; ``gives`` others."""
 
     needs: Mapping[str, str | int | tuple[str, ...]]
     gives: Mapping[str, str | int]
@@ -60,10 +55,7 @@ class Rule:
 class TaskRules:
     """When a task is possible: exactly one of ``rules`` must apply.
 
-    Attributes:
-        category: no chain has two tasks of the same.
-        rules: ways in which it can be done.
-        sentence: what is said to the policy.
+    No chain has two tasks of one ``category``; ``sentence`` is said to the policy.
     """
 
     category: str
@@ -186,12 +178,7 @@ CATEGORIES = tuple(task.category for task in TASKS.values())
 
 @dataclass(frozen=True)
 class Chain:
-    """Tasks to be done one after another.
-
-    Attributes:
-        state: where everything is at the start.
-        tasks: names, of ``LENGTH`` tasks.
-    """
+    """Names of ``LENGTH`` tasks to be done one after another from ``state``."""
 
     state: State
     tasks: tuple[str, ...]
@@ -208,12 +195,13 @@ def initial_states() -> list[State]:
         "grasped": (0,),
     }
     states = (dict(zip(values, chosen, strict=True)) for chosen in product(*values.values()))
-    return [state for state in states if _allowed(list(state.values()))]
-
-
-def _allowed(values: list[str | int]) -> bool:
-    behind = all(values.count(place) <= 1 for place in BEHIND_SLIDER)
-    return values.count("table") in (1, 2) and behind
+    places = [(state, [state[block] for block in BLOCKS]) for state in states]
+    return [
+        state
+        for state, found in places
+        if found.count("table") in (1, 2)
+        and all(found.count(place) <= 1 for place in BEHIND_SLIDER)
+    ]
 
 
 def possible(state: State, tasks: Sequence[str]) -> bool:

@@ -16,16 +16,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dfm_vla_ros.benchmarks import (
     Array,
     ArrayUnpickler,
     BenchmarkProtocol,
     GripperRule,
-    Image,
     Rendering,
     SimulatorJob,
-    View,
 )
 from dfm_vla_ros.errors import BenchmarkError
 
@@ -37,21 +36,6 @@ JOINT_NAMES = (*POSE_NAMES, "gripper")
 """The state of data sets made here: as many numbers as an action has; gripper: opening [m]."""
 CAMERAS = ("agentview", "eye_in_hand")
 """The views, by the names that LIBERO's demonstrations give them."""
-
-
-@dataclass(frozen=True)
-class LiberoView(View):
-    """What a policy may see of one moment.
-
-    Attributes:
-        position: (3,) of the hand [m].
-        quaternion: (4,) of the hand, x y z w.
-        fingers: (2,) positions of the fingers [m]: the first is >= 0, the second <= 0.
-    """
-
-    position: Array
-    quaternion: Array
-    fingers: Array
 
 
 @dataclass(frozen=True)
@@ -129,7 +113,7 @@ class LiberoJob(SimulatorJob):
         scene: bddl file.
         states: file of stored states; "": the simulator draws the placement.
         instruction: what the policy is told.
-        variation: ``Variation.record()``.
+        variation: all fields of the ``Variation``.
     """
 
     index: int = 0
@@ -161,13 +145,22 @@ def axis_angle(quaternion: Array) -> Array:
     return np.asarray(quaternion[:3], dtype=np.float64) * (2 * math.acos(w) / length)
 
 
-def state_vector(view: LiberoView, names: Sequence[str]) -> Array:
-    """Return the state that a policy with the state ``names`` was trained on."""
-    pose = np.concatenate([view.position, axis_angle(view.quaternion)])
+def state_vector(
+    position: Array, quaternion: Array, fingers: Array, names: Sequence[str]
+) -> Array:
+    """Return the state that a policy with the state ``names``, 7 or 8, was trained on.
+
+    Args:
+        position: (3,) of the hand [m].
+        quaternion: (4,) of the hand, x y z w.
+        fingers: (2,) positions of the fingers [m]: the first is >= 0, the second <= 0.
+        names: of the policy's state.
+    """
+    pose = np.concatenate([position, axis_angle(quaternion)])
     if len(names) == len(STATE_NAMES):
-        return np.concatenate([pose, view.fingers])
+        return np.concatenate([pose, fingers])
     if len(names) == len(JOINT_NAMES):
-        return np.append(pose, opening(view.fingers))
+        return np.append(pose, opening(fingers))
     raise BenchmarkError(
         f"the policy has {len(names)} state numbers ({', '.join(names)}); LIBERO gives "
         f"{len(STATE_NAMES)} ({', '.join(STATE_NAMES)}) or {len(JOINT_NAMES)} with the opening"
@@ -179,7 +172,7 @@ def opening(fingers: Array) -> Array:
     return fingers[..., 0] - fingers[..., 1]
 
 
-def turned(image: Image) -> Image:
+def turned(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return ``image`` (..., H, W, 3) turned by 180 degrees: both axes, so nothing is mirrored."""
     return np.ascontiguousarray(image[..., ::-1, ::-1, :])
 

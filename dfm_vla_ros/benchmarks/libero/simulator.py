@@ -15,11 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import Array, rebuilt
+from dfm_vla_ros.benchmarks import Array, Images, rebuilt
 from dfm_vla_ros.benchmarks.libero import (
     LiberoJob,
     LiberoProtocol,
-    LiberoView,
     read_states,
     state_vector,
     turned,
@@ -118,22 +117,18 @@ class LiberoSimulator(Simulator):
         self._seen, _, done, _ = self._environment.step(action)
         return bool(done)
 
-    def view(self) -> LiberoView:
+    def images(self) -> Images:
         """Return what was seen in the last step that was to be looked at."""
-        seen = self._seen
-        images = {name: np.array(seen[key], dtype=np.uint8) for name, key in IMAGES.items()}
-        if self._protocol.rotate:
-            images = {name: turned(image) for name, image in images.items()}
-        return LiberoView(
-            images,
-            np.array(seen["robot0_eef_pos"]),
-            np.array(seen["robot0_eef_quat"]),
-            np.array(seen["robot0_gripper_qpos"]),
-        )
+        images = {name: np.array(self._seen[key], dtype=np.uint8) for name, key in IMAGES.items()}
+        if not self._protocol.rotate:
+            return images
+        return {name: turned(image) for name, image in images.items()}
 
-    def policy_state(self, view: LiberoView, names: Sequence[str]) -> tuple[Array, Array]:
+    def policy_state(self, names: Sequence[str]) -> tuple[Array, Array]:
         """Return the measured state; actions are steps, so their tokens are relative to 0."""
-        return state_vector(view, names), np.zeros(len(names))
+        parts = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")
+        position, turn, fingers = (np.array(self._seen[part]) for part in parts)
+        return state_vector(position, turn, fingers, names), np.zeros(len(names))
 
     @property
     def state(self) -> Array:

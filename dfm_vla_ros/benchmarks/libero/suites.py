@@ -59,15 +59,10 @@ def find_installation(environment: Mapping[str, str] | None = None) -> LiberoIns
 
 @dataclass(frozen=True)
 class LiberoTask:
-    """One task.
+    """One task; ``index``: in the suite's official order (task order 0).
 
-    Attributes:
-        suite: its suite.
-        index: in the suite, in the official order (task order 0).
-        name: of its files.
-        instruction: the sentence that is said to the policy.
-        scene: bddl file.
-        states: file of the stored initial states.
+    ``instruction`` is said to the policy, ``scene`` is the bddl file, ``states`` the file of the
+    stored initial states.
     """
 
     suite: str
@@ -153,14 +148,7 @@ def count_suites(
 
 @dataclass(frozen=True)
 class AssetReport:
-    """How a folder compares with the list of published files.
-
-    Attributes:
-        folder: that was looked at.
-        files: how many are on the list.
-        missing: names that are not there.
-        different: names whose content is another, such as placeholders.
-    """
+    """How a folder compares with the list of ``files`` published ones; names of the odd ones."""
 
     folder: Path
     files: int

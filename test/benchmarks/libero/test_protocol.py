@@ -16,7 +16,6 @@ from dfm_vla_ros.benchmarks.libero import (
     JOINT_NAMES,
     STATE_NAMES,
     LiberoProtocol,
-    LiberoView,
     axis_angle,
     state_vector,
     turned,
@@ -94,13 +93,12 @@ def test_that_no_rotation_is_zero(w: float) -> None:
 
 
 def test_that_the_state_has_the_form_that_the_policy_names() -> None:
-    turn, fingers = np.array([0.0, 0, 1, 0]), np.array([0.03, -0.02])
-    view = LiberoView({}, np.array([1.0, 2, 3]), turn, fingers)
-    eight, seven = state_vector(view, STATE_NAMES), state_vector(view, JOINT_NAMES)
+    hand = np.array([1.0, 2, 3]), np.array([0.0, 0, 1, 0]), np.array([0.03, -0.02])
+    eight, seven = state_vector(*hand, STATE_NAMES), state_vector(*hand, JOINT_NAMES)
     assert np.allclose(eight, [1, 2, 3, 0, 0, np.pi, 0.03, -0.02])
     assert np.allclose(seven, [1, 2, 3, 0, 0, np.pi, 0.05])
     with pytest.raises(BenchmarkError, match="has 14 state numbers"):
-        state_vector(view, ("joint",) * 14)
+        state_vector(*hand, ("joint",) * 14)
 
 
 def test_that_turning_is_half_a_turn_and_no_mirror() -> None:
