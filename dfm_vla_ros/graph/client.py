@@ -35,7 +35,7 @@ class GraphSilent(DfmVlaError):
 
 
 @dataclass
-class GoalRun:
+class GoalOutcome:
     """How one goal went.
 
     Attributes:
@@ -157,7 +157,7 @@ class GraphClient:
         timeout_s: float,
         patience_s: float,
         on_feedback: Callable[[ExecuteInstruction.Feedback], None] = lambda feedback: None,
-    ) -> GoalRun:
+    ) -> GoalOutcome:
         """Send a goal and wait for its end.
 
         Args:
@@ -180,7 +180,7 @@ class GraphClient:
         self.until(ended.done, patience_s, "end of the goal")
         result = ended.result().result
         times.pop(0, None)
-        return GoalRun(
+        return GoalOutcome(
             result.error_code,
             result.error_msg,
             result.chunks,

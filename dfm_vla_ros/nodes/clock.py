@@ -9,12 +9,11 @@ from collections.abc import Callable
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 
-from dfm_vla_ros.observing import sources
-from dfm_vla_ros.observing.sources import NANOSECONDS, nanoseconds
+from dfm_vla_ros.observing.sources import NANOSECONDS, TimeBase, nanoseconds
 
 
-class TimeBase(sources.TimeBase):
-    """Makes stamps too."""
+class StampBase(TimeBase):
+    """Converts both ways between ROS stamps and seconds since the first stamp it saw."""
 
     def stamp(self, seconds: float) -> Time:
         """Return the stamp of ``seconds`` since the origin."""

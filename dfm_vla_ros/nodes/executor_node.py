@@ -37,7 +37,7 @@ from dfm_vla_ros.nodes.executor_status import (
     joints_report,
     reports,
 )
-from dfm_vla_ros.nodes.health import Diagnostics, Report, conflict
+from dfm_vla_ros.nodes.health import Diagnostics, PartHealth, conflict
 from dfm_vla_ros.nodes.inputs import JointStateHealth, JointStateSource
 from dfm_vla_ros.nodes.lifecycle import ManagedNode, run
 from dfm_vla_ros.nodes.messages import doubles, request
@@ -361,7 +361,7 @@ class ExecutorNode(ManagedNode):
         if changed or always:
             self._status.publish(self._arms.progress)
 
-    def _reports(self) -> list[Report]:
+    def _reports(self) -> list[PartHealth]:
         now = Moment(self._timeline.now_s(), time.monotonic())
         output, (count, at_s) = self._arms.output, self._published
         self._published = (output.published, now.steady_s)

@@ -15,7 +15,7 @@ from rclpy.node import Node
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import Timeline
-from dfm_vla_ros.nodes.health import Level, Report
+from dfm_vla_ros.nodes.health import Level, PartHealth
 from dfm_vla_ros.nodes.inputs import JointStateHealth
 from dfm_vla_ros.nodes.outputs import Output
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
@@ -290,22 +290,24 @@ def reports(
     status: ExecutorStatus,
     gate: Gate,
     chunks: Mapping[str, Any],
-    joints: Report,
+    joints: PartHealth,
     output: Output,
     rate_hz: float,
-) -> list[Report]:
+) -> list[PartHealth]:
     """Return the health of all parts; ``chunks`` are the counts, ``rate_hz`` the output's."""
     good = status.error_code == ExecutorStatus.OK
     level = Level.OK if good else Level.WARN
     return [
-        Report("chunks", level, status.message or "ok", chunks),
+        PartHealth("chunks", level, status.message or "ok", chunks),
         joints,
         _output_report(output, rate_hz, gate),
         _stop_report(status, gate),
     ]
 
 
-def joints_report(joints: JointStateHealth, rate_hz: float, age_s: float, problem: str) -> Report:
+def joints_report(
+    joints: JointStateHealth, rate_hz: float, age_s: float, problem: str
+) -> PartHealth:
     """Return how the joint states come."""
     fault = problem or joints.fault
     values = {
@@ -315,10 +317,10 @@ def joints_report(joints: JointStateHealth, rate_hz: float, age_s: float, proble
         "not taken": joints.refused,
     }
     level = Level.ERROR if problem else Level.WARN if fault else Level.OK
-    return Report("joint_states", level, fault or "ok", values)
+    return PartHealth("joint_states", level, fault or "ok", values)
 
 
-def _output_report(output: Output, rate_hz: float, gate: Gate) -> Report:
+def _output_report(output: Output, rate_hz: float, gate: Gate) -> PartHealth:
     """Return what is commanded; a stream must hold its rate."""
     values = {
         "topics": ", ".join(output.topics) or "none",
@@ -327,16 +329,16 @@ def _output_report(output: Output, rate_hz: float, gate: Gate) -> Report:
         "ticks lost": output.lost,
     }
     if gate.conflict:
-        return Report("output", Level.ERROR, gate.conflict, values)
+        return PartHealth("output", Level.ERROR, gate.conflict, values)
     if output.published and rate_hz < 0.9 * output.rate_hz:
-        return Report("output", Level.WARN, f"slower than {output.rate_hz} Hz", values)
-    return Report("output", values=values)
+        return PartHealth("output", Level.WARN, f"slower than {output.rate_hz} Hz", values)
+    return PartHealth("output", values=values)
 
 
-def _stop_report(status: ExecutorStatus, gate: Gate) -> Report:
+def _stop_report(status: ExecutorStatus, gate: Gate) -> PartHealth:
     values = {"dry run": status.dry_run, "speed": status.speed}
     if gate.e_stop.reason:
-        return Report("stop", Level.WARN, f"stopped: {gate.e_stop.reason}", values)
+        return PartHealth("stop", Level.WARN, f"stopped: {gate.e_stop.reason}", values)
     if not gate.active:
-        return Report("stop", Level.WARN, "inactive", values)
-    return Report("stop", Level.OK, gate.jumped or "may move", values)
+        return PartHealth("stop", Level.WARN, "inactive", values)
+    return PartHealth("stop", Level.OK, gate.jumped or "may move", values)

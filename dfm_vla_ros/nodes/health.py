@@ -25,7 +25,7 @@ class Level(Enum):
 
 
 @dataclass(frozen=True)
-class Report:
+class PartHealth:
     """The health of one part of a node.
 
     Attributes:
@@ -44,7 +44,7 @@ class Report:
 class Diagnostics:
     """Asks for reports once a second of real time and publishes them."""
 
-    def __init__(self, node: Node, collect: Callable[[], list[Report]], hardware: str) -> None:
+    def __init__(self, node: Node, collect: Callable[[], list[PartHealth]], hardware: str) -> None:
         """Publish what ``collect`` returns; ``hardware`` names the robot."""
         self._node, self._collect, self._hardware = node, collect, hardware
         self._topic = node.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -58,7 +58,7 @@ class Diagnostics:
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._topic.publish(message)
 
-    def _status(self, report: Report) -> DiagnosticStatus:
+    def _status(self, report: PartHealth) -> DiagnosticStatus:
         name = self._node.get_fully_qualified_name().lstrip("/")
         return DiagnosticStatus(
             level=report.level.value,

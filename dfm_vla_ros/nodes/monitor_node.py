@@ -25,7 +25,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from dfm_vla_ros.msg import ActionChunk, ExecutorStatus, PolicyStatus, PolicyTrace
 from dfm_vla_ros.nodes import inputs, qos
-from dfm_vla_ros.nodes.clock import TimeBase
+from dfm_vla_ros.nodes.clock import StampBase
 from dfm_vla_ros.nodes.inputs import message_type
 from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare, run
 from dfm_vla_ros.nodes.messages import fill, to_rgb
@@ -158,7 +158,7 @@ class MonitorNode(Node):
     def _make_topics(self) -> None:
         self._markers = self.create_publisher(MarkerArray, "~/markers", qos.SENSOR_SOURCE)
         self._image_topic = self.create_publisher(Image, "~/image", qos.SENSOR_SOURCE)
-        self._time = TimeBase()
+        self._time = StampBase()
         settings = ObserverSettings(
             transport=self._values["image_transport"], joint_states=self._values
         )

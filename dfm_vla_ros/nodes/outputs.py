@@ -271,7 +271,7 @@ class JointStateStream(Output):
         self._node, self._timeline = node, timeline
         self.topics = tuple(f"{arm}_arm/joint_command" for arm in ARMS)
         self._arms = [_ArmStream(node, arm, names, values) for arm in ARMS]
-        self._motion = Motion()
+        self._motion = StreamedMotion()
         self.rate_hz = float(values["stream_rate"])
         self._ticker = Ticker(self.rate_hz, self._tick)
         self._ticker.start()
@@ -347,7 +347,7 @@ def make_output(node: Node, timeline: Timeline, values: Mapping[str, Any]) -> Ou
     return Trajectories(node, timeline, values["output"] == "joined_trajectory")
 
 
-class Motion:
+class StreamedMotion:
     """Samples the newest plan that has begun; written by one thread, read by another.
 
     A plan starts from the state that the one before commands then, so taking over exactly there

@@ -13,7 +13,7 @@ from rclpy.clock import Clock, ClockType
 
 from dfm_vla_ros.msg import ActionChunk, PolicyStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.clock import TimeBase
+from dfm_vla_ros.nodes.clock import StampBase
 from dfm_vla_ros.nodes.goals import Goal, GoalRun, InstructionTopic, Result
 from dfm_vla_ros.nodes.health import Diagnostics
 from dfm_vla_ros.nodes.inference import InferenceThread
@@ -70,7 +70,7 @@ class PolicyNode(ManagedNode):
         self._mode = MODES[choice(self.values, "mode", MODES)]
         loading_options(self.values)
         settings = watch_settings(self.values)
-        self._time, self._lock = TimeBase(), threading.Lock()
+        self._time, self._lock = StampBase(), threading.Lock()
         self._moving = False
         self.goal: Goal | None = None
         self.session: RealtimeSession | None = None

@@ -11,7 +11,7 @@ from rclpy.clock import Clock, ClockType
 
 from dfm_vla_ros.msg import PolicyStatus
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.health import Level, Report
+from dfm_vla_ros.nodes.health import Level, PartHealth
 from dfm_vla_ros.policy.policy import Policy
 
 if TYPE_CHECKING:
@@ -81,15 +81,15 @@ class PolicyReports:
     """Collects the health of the node's parts."""
 
     def __init__(self, node: PolicyNode) -> None:
-        """Report of the parts of ``node``."""
+        """Tell the health of the parts of ``node``."""
         self._node = node
 
-    def collect(self) -> list[Report]:
+    def collect(self) -> list[PartHealth]:
         """Return the reports of now."""
         sources = [self._source(name) for name in self._node.observer.sources]
         return [*sources, self._calls(), self._goal(), self._checkpoint(), *self._gpu()]
 
-    def _source(self, name: str) -> Report:
+    def _source(self, name: str) -> PartHealth:
         observer = self._node.observer
         source, now = observer.sources[name], observer.now()
         problem = observer.problem_of(name, now)
@@ -100,12 +100,12 @@ class PolicyReports:
             "messages refused": source.refused,
         }
         if not problem:
-            return Report(name, values=values)
+            return PartHealth(name, values=values)
         # Without a goal nobody needs it yet.
         level = Level.WARN if self._node.goal is None else Level.ERROR
-        return Report(name, level, problem, values)
+        return PartHealth(name, level, problem, values)
 
-    def _calls(self) -> Report:
+    def _calls(self) -> PartHealth:
         session = self._node.session
         values = {
             "median [s]": _quantile(self._node, 0.5),
@@ -115,25 +115,25 @@ class PolicyReports:
             "failed": self._node.failed,
         }
         if self._node.inference.policy is None:
-            return Report("inference", Level.STALE, "no policy is loaded", values)
-        return Report("inference", values=values)
+            return PartHealth("inference", Level.STALE, "no policy is loaded", values)
+        return PartHealth("inference", values=values)
 
-    def _goal(self) -> Report:
+    def _goal(self) -> PartHealth:
         goal, message = self._node.goal, self._node.status.message
         if goal is None:
-            return Report("goal", message=message or "none")
+            return PartHealth("goal", message=message or "none")
         values = {"instruction": goal.instruction, "id": goal.id, "chunks": goal.chunks}
         level = Level.WARN if message else Level.OK
-        return Report("goal", level, message or "running", values)
+        return PartHealth("goal", level, message or "running", values)
 
-    def _checkpoint(self) -> Report:
+    def _checkpoint(self) -> PartHealth:
         policy = self._node.inference.policy
         if policy is None:
-            return Report("checkpoint", Level.STALE, "no policy is loaded")
+            return PartHealth("checkpoint", Level.STALE, "no policy is loaded")
         hashes = {"sha256": policy.checkpoint_hash, "tokenizer sha256": policy.tokenizer.hash}
-        return Report("checkpoint", values=hashes)
+        return PartHealth("checkpoint", values=hashes)
 
-    def _gpu(self) -> list[Report]:
+    def _gpu(self) -> list[PartHealth]:
         """Return the GPU's memory, where one is used."""
         if not torch.cuda.is_initialized():
             return []
@@ -141,4 +141,4 @@ class PolicyReports:
             "memory allocated [MB]": torch.cuda.memory_allocated() / MEGABYTE,
             "memory reserved [MB]": torch.cuda.memory_reserved() / MEGABYTE,
         }
-        return [Report("gpu", message=torch.cuda.get_device_name(), values=values)]
+        return [PartHealth("gpu", message=torch.cuda.get_device_name(), values=values)]

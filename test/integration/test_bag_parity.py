@@ -21,7 +21,7 @@ from dfm_vla_ros.bags.synthetic import Run, write_messages
 from dfm_vla_ros.bags.topics import TopicChoice, find_topics
 from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.nodes import qos
-from dfm_vla_ros.nodes.clock import TimeBase
+from dfm_vla_ros.nodes.clock import StampBase
 from dfm_vla_ros.nodes.inputs import LiveObserver, message_type
 from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
 from dfm_vla_ros.observing.cameras import TRANSPORTS
@@ -50,7 +50,7 @@ class Live:
         self.complaints: dict[int, str] = {}
         self.now_ns = 0
         self.fed = 0
-        self.time = TimeBase()
+        self.time = StampBase()
         self.watch = LiveObserver(self.node, self.time, watch_settings(values), self.look)
         self.count_messages()
         self.publishers = {

@@ -10,7 +10,7 @@ from builtin_interfaces.msg import Time
 
 from dfm_vla_ros.nodes.clock import (
     Pace,
-    TimeBase,
+    StampBase,
     Timeline,
     from_nanoseconds,
     nanoseconds,
@@ -92,14 +92,14 @@ def test_that_the_start_of_simulated_time_is_no_jump(clock: Clock, timeline: Tim
 
 
 def test_that_stamps_survive_the_way_through_seconds() -> None:
-    base = TimeBase()
+    base = StampBase()
     base.seconds(Time(sec=1_795_000_000, nanosec=5))
     stamp = Time(sec=1_795_000_123, nanosec=456_789_123)
     assert base.stamp(base.seconds(stamp)) == stamp
 
 
 def test_that_a_simulated_clock_that_has_not_begun_is_no_origin() -> None:
-    base = TimeBase()
+    base = StampBase()
     assert base.from_nanoseconds(0) == 0.0
     assert base.seconds(Time(sec=1_795_000_000)) == 0.0
 

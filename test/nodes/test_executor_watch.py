@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from dfm_vla_ros.msg import ExecutorStatus
 
-from dfm_vla_ros.nodes.clock import TimeBase
+from dfm_vla_ros.nodes.clock import StampBase
 from dfm_vla_ros.nodes.inputs import ExecutorHealth
 
 
@@ -37,7 +37,7 @@ def test_that_a_goal_loses_its_executor_to_another_process_whatever_that_has_cou
     runs: list[tuple[str, int]], restarts: int
 ) -> None:
     node = Node()
-    watch = ExecutorHealth(node, TimeBase(), lambda: None)
+    watch = ExecutorHealth(node, StampBase(), lambda: None)
     first, *others = (status(*run) for run in runs)
     node.hear(first)
     before, began_s = watch.restarts, time.monotonic()

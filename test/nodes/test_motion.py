@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "robot"))
 
 from robots import HOME, LIMITS, tokenizer
 
-from dfm_vla_ros.nodes.outputs import REJOIN_S, Motion
+from dfm_vla_ros.nodes.outputs import REJOIN_S, StreamedMotion
 from dfm_vla_ros.robot.executor import ChunkRefused, Executor, Request
 
 RATE_HZ = 200.0
@@ -43,7 +43,7 @@ def request(executor: Executor, seed: int, now_s: float) -> Request:
 @settings(max_examples=40)
 @given(STEPS)
 def test_that_the_stream_keeps_limits_and_equals_the_executor(steps: list[tuple]) -> None:
-    executor, motion = Executor(tokenizer(), LIMITS), Motion()
+    executor, motion = Executor(tokenizer(), LIMITS), StreamedMotion()
     now_s, samples, expected = 100.0, [], []
 
     def stream(until_s: float) -> None:
@@ -89,7 +89,7 @@ def check(samples: list[tuple], expected: list[tuple]) -> None:
 
 
 def test_that_nothing_is_commanded_before_the_first_plan_and_after_leaving() -> None:
-    executor, motion = Executor(tokenizer(), LIMITS), Motion()
+    executor, motion = Executor(tokenizer(), LIMITS), StreamedMotion()
     executor.measure(LIMITS.names, HOME, 1.0)
     assert motion.sample(1.0) is None
     motion.follow(executor.receive(request(executor, 1, 1.0), 1.0), 1.0)
@@ -105,7 +105,7 @@ def test_that_nothing_is_commanded_before_the_first_plan_and_after_leaving() -> 
 def test_that_a_plan_that_comes_late_is_joined_without_a_step(
     seed: int, wait_s: float, late_s: float
 ) -> None:
-    executor, motion, now_s = Executor(tokenizer(), LIMITS), Motion(), 100.0
+    executor, motion, now_s = Executor(tokenizer(), LIMITS), StreamedMotion(), 100.0
     executor.measure(LIMITS.names, HOME, now_s)
     try:
         motion.follow(executor.receive(request(executor, seed, now_s), now_s), now_s)
