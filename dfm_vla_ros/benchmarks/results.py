@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,12 +146,12 @@ class Progress:
         self._count += 1
         self._errors += bool(episode.error)
         self._successes += episode.success and not episode.error
-        left = self._total - self._before - self._count
+        done = self._before + self._count
+        left_s = (self._total - done) * 3600.0 / self.per_hour()
         outcome = "success" if episode.success else "failure"
         said = f"{outcome} after {episode.steps} steps, {episode.seconds:.1f} s"
         return (
-            f"[{self._before + self._count}/{self._total}, "
-            f"{hours(left * self._elapsed_s / self._count)} left, "
+            f"[{done}/{self._total}, {timedelta(seconds=round(left_s))} left, "
             f"{self._successes} successes, {self._errors} errors] "
             f"{episode.suite} {episode.task} {episode.number}: "
             f"{f'error: {episode.error}' if episode.error else said}"
@@ -158,14 +159,4 @@ class Progress:
 
     def per_hour(self) -> float:
         """Return episodes an hour of this run."""
-        return 3600.0 * self._count / max(1e-9, self._elapsed_s)
-
-    @property
-    def _elapsed_s(self) -> float:
-        return self._clock() - self._began_s
-
-
-def hours(seconds: float) -> str:
-    """Return a duration as ``h:mm:ss``."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+        return 3600.0 * self._count / max(1e-9, self._clock() - self._began_s)

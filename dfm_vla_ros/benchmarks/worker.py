@@ -15,10 +15,11 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar, TextIO
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -162,36 +163,33 @@ class EpisodeRun:
 
 
 class Worker:
-    """Runs jobs one after another; keeps the scene and the policy of the last for the next."""
+    """Runs jobs one after another; keeps the scene of the last for the next."""
 
     def __init__(
-        self,
-        protocol: type[BenchmarkProtocol],
-        build: Callable[[Any, Any], Simulator],
+        self, protocol: type[BenchmarkProtocol], build: Callable[[Any, Any], Simulator]
     ) -> None:
         """Take the adapter: its protocol, and what builds the scene of a job and a protocol."""
         self._protocol, self._build = protocol, build
         self._scene: tuple[str, ...] = ()
         self._simulator: Simulator | None = None
-        self._client: PolicyClient | None = None
-        self._address = ""
 
     def run(self, job: SimulatorJob) -> dict[str, Any]:
         """Return how the episode went; errors of policy and settings are answers."""
         try:
-            return self._run(job)
+            with ExitStack() as stack:
+                return self._run(job, stack)
         except DfmVlaError as error:
-            self._drop_policy()
             return {"error": f"{type(error).__name__}: {error}"}
 
-    def _run(self, job: SimulatorJob) -> dict[str, Any]:
+    def _run(self, job: SimulatorJob, stack: ExitStack) -> dict[str, Any]:
         began = time.perf_counter()
         protocol = rebuilt(self._protocol, job.protocol, gripper=self._protocol.GRIPPER)
         simulator = self._prepared(job, protocol)
         simulator.reset(job)
         reset_s = time.perf_counter() - began
         if job.policy:
-            act = asked(self._connected(job), job, protocol, simulator)
+            client = stack.enter_context(PolicyClient(job.policy, wait_s=POLICY_WAIT_S))
+            act = asked(client, job, protocol, simulator)
         else:
             act = played(np.load(job.actions), protocol.replan or 1)
         first_seed = job.first_seed(protocol.policy_seed)
@@ -222,18 +220,6 @@ class Worker:
             self._simulator = None  # also if the next one cannot be built
             self._simulator, self._scene = self._build(job, protocol), job.scene_key
         return self._simulator
-
-    def _connected(self, job: SimulatorJob) -> PolicyClient:
-        if self._client is None or self._address != job.policy:
-            self._drop_policy()
-            self._client = PolicyClient(job.policy, wait_s=POLICY_WAIT_S)
-            self._address = job.policy
-        return self._client
-
-    def _drop_policy(self) -> None:
-        if self._client is not None:
-            self._client.close()
-        self._client = None
 
 
 def asked(
@@ -272,21 +258,25 @@ def played(actions: Array, replan: int) -> Act:
     return act
 
 
-def simulator_versions(libraries: Sequence[str], **others: str) -> dict[str, str]:
-    """Return the versions of ``libraries`` and Python, and ``others`` that decide a result."""
-    found = {name: version(name) for name in libraries}
-    return found | {"python": platform.python_version()} | others
+def serve(
+    protocol: type[BenchmarkProtocol],
+    job: type[SimulatorJob],
+    start: Callable[[], tuple[Callable[[Any, Any], Simulator], dict[str, str]]],
+    libraries: Sequence[str],
+) -> None:
+    """Answer every job on the standard input; the first line says what this is.
 
-
-def answer_stream() -> TextIO:
-    """Return the standard output for answers alone; what a simulator prints goes to the log."""
+    Args:
+        protocol: of the adapter.
+        job: class of the jobs.
+        start: prepares the simulator; returns what builds a scene, and what else decides results.
+        libraries: whose versions decide results.
+    """
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return answers
-
-
-def serve(worker: Worker, job: type[SimulatorJob], about: dict[str, str], answers: TextIO) -> None:
-    """Answer every job on the standard input; the first line says what this is."""
+    os.dup2(2, 1)  # what a simulator prints goes to the log
+    build, about = start()
+    about |= {name: version(name) for name in libraries} | {"python": platform.python_version()}
     print(json.dumps(about), file=answers, flush=True)
+    worker = Worker(protocol, build)
     for line in sys.stdin:
         print(json.dumps(worker.run(job(**json.loads(line)))), file=answers, flush=True)

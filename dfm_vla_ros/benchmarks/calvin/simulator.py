@@ -7,7 +7,7 @@ Run as ``python -m dfm_vla_ros.benchmarks.calvin.simulator CALVIN_ENV``. Compose
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,13 +23,7 @@ from dfm_vla_ros.benchmarks.calvin import (
 )
 from dfm_vla_ros.benchmarks.calvin.oracle import CHECKS, World
 from dfm_vla_ros.benchmarks.calvin.tasks import ROBOT, TASKS, scene_of
-from dfm_vla_ros.benchmarks.worker import (
-    Simulator,
-    Worker,
-    answer_stream,
-    serve,
-    simulator_versions,
-)
+from dfm_vla_ros.benchmarks.worker import Simulator, serve
 from dfm_vla_ros.errors import BenchmarkError
 
 NEEDED = (
@@ -168,12 +162,11 @@ def commit(folder: Path) -> str:
         return "unknown"
 
 
-def main() -> None:
-    """Answer jobs; PyBullet prints, so the output is taken for the answers first."""
-    answers, folder = answer_stream(), Path(sys.argv[1])
-    about = simulator_versions(("pybullet", "numpy", "hydra-core"), calvin_env=commit(folder))
-    serve(Worker(CalvinProtocol, partial(CalvinSimulator, folder)), CalvinJob, about, answers)
+def start() -> tuple[Callable[[CalvinJob, CalvinProtocol], CalvinSimulator], dict[str, str]]:
+    """Return what builds the scene of the checkout that the command names, and its commit."""
+    folder = Path(sys.argv[1])
+    return partial(CalvinSimulator, folder), {"calvin_env": commit(folder)}
 
 
 if __name__ == "__main__":
-    main()
+    serve(CalvinProtocol, CalvinJob, start, ("pybullet", "numpy", "hydra-core"))

@@ -24,42 +24,11 @@ from dfm_vla_ros.benchmarks.libero import (
     turned,
 )
 from dfm_vla_ros.benchmarks.libero.scenes import ARM_JOINTS, CameraShift, LightChange, Variation
-from dfm_vla_ros.benchmarks.worker import (
-    Simulator,
-    Worker,
-    answer_stream,
-    serve,
-    simulator_versions,
-)
+from dfm_vla_ros.benchmarks.worker import Simulator, serve
 from dfm_vla_ros.errors import BenchmarkError
 
 IMAGES = {"agentview": "agentview_image", "eye_in_hand": "robot0_eye_in_hand_image"}
 THIRD = "agentview"
-LIBRARIES = ("hf-libero", "robosuite", "mujoco", "numpy")
-
-
-def configure(package: Path, assets: Path) -> None:
-    """Say where LIBERO's files are, before it is imported.
-
-    Without this its first import asks on the terminal, and its first scene fetches assets.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="libero_config_"))
-    paths = {
-        "benchmark_root": package,
-        "bddl_files": package / "bddl_files",
-        "init_states": package / "init_files",
-        "datasets": package.parent / "datasets",
-        "assets": assets,
-    }
-    # YAML reads JSON.
-    content = json.dumps({name: str(path) for name, path in paths.items()})
-    (folder / "config.yaml").write_text(content, encoding="utf-8")
-    os.environ["LIBERO_CONFIG_PATH"] = str(folder)
-    os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ.setdefault("MUJOCO_GL", "egl")
-    import libero.libero
-
-    libero.libero._assets_path_cache = str(assets)
 
 
 class LiberoSimulator(Simulator):
@@ -203,13 +172,30 @@ def _stored_state(job: LiberoJob) -> Array | None:
     return states[job.number]
 
 
-def main() -> None:
-    """Answer jobs; LIBERO prints, so the output is taken for the answers first."""
-    answers = answer_stream()
-    configure(Path(sys.argv[1]), Path(sys.argv[2]))
-    about = simulator_versions(LIBRARIES, MUJOCO_GL=os.environ["MUJOCO_GL"])
-    serve(Worker(LiberoProtocol, LiberoSimulator), LiberoJob, about, answers)
+def start() -> tuple[type[LiberoSimulator], dict[str, str]]:
+    """Say where LIBERO's files are, before it is imported.
+
+    Without this its first import asks on the terminal, and its first scene fetches assets.
+    """
+    package, assets = Path(sys.argv[1]), sys.argv[2]
+    folder = Path(tempfile.mkdtemp(prefix="libero_config_"))
+    paths = {
+        "benchmark_root": package,
+        "bddl_files": package / "bddl_files",
+        "init_states": package / "init_files",
+        "datasets": package.parent / "datasets",
+        "assets": assets,
+    }
+    # YAML reads JSON.
+    (folder / "config.yaml").write_text(json.dumps(paths, default=str), encoding="utf-8")
+    os.environ["LIBERO_CONFIG_PATH"] = str(folder)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("MUJOCO_GL", "egl")
+    import libero.libero
+
+    libero.libero._assets_path_cache = assets
+    return LiberoSimulator, {"MUJOCO_GL": os.environ["MUJOCO_GL"]}
 
 
 if __name__ == "__main__":
-    main()
+    serve(LiberoProtocol, LiberoJob, start, ("hf-libero", "robosuite", "mujoco", "numpy"))
