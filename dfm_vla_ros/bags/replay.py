@@ -15,6 +15,8 @@ from dfm_vla_ros.bags.replay_records import ChunkRecord
 from dfm_vla_ros.observing.cameras import TRANSPORTS, ImageRefused
 from dfm_vla_ros.observing.sources import nanoseconds
 from dfm_vla_ros.policy.policy import Policy, load_like
+from dfm_vla_ros.policy.realtime import committing
+from dfm_vla_ros.policy.session import PolicyCall
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.tokens import ActionCodec
@@ -59,18 +61,22 @@ class Replayer:
         Raises:
             DfmVlaError: the policy cannot use the observation.
         """
-        record, policy = moment.record, self.policy
-        observation = Observation(
-            moment.images, record.measured, record.reference, record.instruction
-        )
-        chunk = policy.act(observation, record.seed, self._guidance(record), trace=True)
-        codec = policy.tokenizer
+        record, codec = moment.record, self.policy.tokenizer
+        chunk = self.call(moment).run(self.policy.act, trace=True)
         targets = codec.decode(chunk.tokens, chunk.reference)
         paths = evaluations_as_targets(codec, chunk)
         same = None
         if self._is_same_policy(record) and not moment.missing:
             same = bool(np.array_equal(chunk.tokens.ravel(), record.tokens))
         return Answer(record.number, chunk, targets, paths, moment.missing, same)
+
+    def call(self, moment: Seen) -> PolicyCall:
+        """Return the policy call that the chunk of ``moment`` came of."""
+        record = moment.record
+        observation = Observation(
+            moment.images, record.measured, record.reference, record.instruction
+        )
+        return PolicyCall(observation, record.seed, self._guidance(record))
 
     def _is_same_policy(self, record: ChunkRecord) -> bool:
         policy = self.policy
@@ -92,10 +98,7 @@ class Replayer:
                 self._recorded.decode(tokens, record.reference), record.reference
             )
         tokens = tokens.reshape(codec.token_shape)
-        committed = np.zeros(codec.token_shape, dtype=bool)
-        committed[: record.committed_steps] = True
-        t0 = record.warm_start or None
-        return Guidance(committed, tokens, t0, record.committed_steps)
+        return committing(tokens, record.committed_steps, record.warm_start or None)
 
 
 def evaluations_as_targets(codec: ActionCodec, chunk: Chunk) -> NDArray[np.float64]:

@@ -250,7 +250,7 @@ class _Episode:
             images, twin.positions, commanded, twin.instruction, twin.poses()
         )
         call = self._session.ask(observation, now_s, self._executor.progress)
-        chunk = loop.act(observation, call.seed, call.guidance)
+        chunk = call.run(loop.act)
         self.inference_s.append(chunk.inference_s)
         self._pending = call, chunk
 

@@ -14,8 +14,9 @@ import torch
 
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.policy.policy import Policy
+from dfm_vla_ros.policy.realtime import committing
 from dfm_vla_ros.policy.session import PolicyCall
-from dfm_vla_ros.policy.types import Chunk, Guidance, grey_observation
+from dfm_vla_ros.policy.types import Chunk, grey_observation
 
 
 class InferenceFailed(DfmVlaError):
@@ -62,7 +63,7 @@ class InferenceThread:
         """
         began_s = time.perf_counter()
         try:
-            chunk = self.policy.act(call.observation, call.seed, call.guidance, trace)
+            chunk = call.run(self.policy.act, trace)
         except Exception as error:  # noqa: BLE001 - whatever it is ends one goal, not the node
             self._on_error(traceback.format_exc())
             failure = f"{type(error).__name__}: {error}"
@@ -123,4 +124,4 @@ def warm_up(policy: Policy, start_t0: float | None = None) -> None:
         next(iter(policy.tasks.values())),
     )
     tokens = policy.act(observation).tokens
-    policy.act(observation, guidance=Guidance.of_steps(tokens, 1, start_t0))
+    policy.act(observation, guidance=committing(tokens, 1, start_t0))

@@ -70,6 +70,18 @@ class _Running:
         return np.stack([np.interp(steps, knots, column) for column in points.T], axis=1)
 
 
+def committing(
+    tokens: NDArray[np.int64],
+    steps: int,
+    start_t0: float | None = None,
+    targets: Array | None = None,
+) -> Guidance:
+    """Return the guidance that commits the first ``steps`` of ``tokens`` (H, D)."""
+    committed = np.zeros(tokens.shape, dtype=bool)
+    committed[:steps] = True
+    return Guidance(committed, tokens, start_t0, steps, targets)
+
+
 class Continuation:
     """What of the running chunk the next one must keep."""
 
@@ -141,7 +153,7 @@ class Continuation:
         executed = (arrival_s - observation_s) / progress.step_period_s
         wanted = ceil(executed + FIRST_STEP - ROUNDING)
         count = max(0, min(wanted, int(left + ROUNDING), horizon - 1))
-        return Guidance.of_steps(tokens, count, self._t0, targets)
+        return committing(tokens, count, self._t0, targets)
 
 
 class RealtimeSession(ChunkSession):

@@ -19,8 +19,8 @@ from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 
 Array = NDArray[np.float64]
-Act = Callable[[Observation, int, Guidance | None], Chunk]
-"""``Policy.act``."""
+Act = Callable[..., Chunk]
+"""``Policy.act``: of observation, seed and guidance, and whether to trace."""
 
 TIMES = 100
 """Policy calls whose duration is remembered."""
@@ -49,6 +49,12 @@ class PolicyCall:
     observed_s: float = 0.0
     goal_id: str = ""
     holds: int = 0
+
+    def run(self, act: Act, trace: bool = False) -> Chunk:
+        """Return the chunk that ``act`` makes, with a trace if asked for."""
+        if not trace:
+            return act(self.observation, self.seed, self.guidance)
+        return act(self.observation, self.seed, self.guidance, True)
 
 
 class ChunkSession:

@@ -59,19 +59,6 @@ class Guidance:
     committed_steps: int
     targets: NDArray[np.float64] | None = None
 
-    @classmethod
-    def of_steps(
-        cls,
-        tokens: NDArray[np.int64],
-        committed_steps: int,
-        start_t0: float | None = None,
-        targets: NDArray[np.float64] | None = None,
-    ) -> Guidance:
-        """Return the guidance that commits the first ``committed_steps`` of ``tokens``."""
-        committed = np.zeros(tokens.shape, dtype=bool)
-        committed[:committed_steps] = True
-        return cls(committed, tokens, start_t0, committed_steps, targets)
-
 
 @dataclass(frozen=True)
 class Trace:
