@@ -28,7 +28,7 @@ from dfm_vla_ros.training.objectives import stream
 
 
 @dataclass(frozen=True)
-class Source:
+class EpisodeSource:
     """One episode of a data set.
 
     Attributes:
@@ -38,6 +38,11 @@ class Source:
 
     dataset: Dataset
     index: int
+
+    @property
+    def task(self) -> str:
+        """Name of its task."""
+        return self.dataset.rows[self.index].task
 
     @property
     def key(self) -> str:
@@ -104,14 +109,14 @@ def first_of_each_task(dataset: Dataset, limit: int) -> list[int]:
     return found
 
 
-def list_sources(datasets: Sequence[Dataset], limit: int) -> list[Source]:
+def list_sources(datasets: Sequence[Dataset], limit: int) -> list[EpisodeSource]:
     """Return the episodes, at most ``limit`` (0: all) of each task and data set.
 
     Raises:
         ConfigError: there are none, or the data sets differ in control period or joints.
     """
     found = [
-        Source(dataset, index)
+        EpisodeSource(dataset, index)
         for dataset in datasets
         for index in first_of_each_task(dataset, limit)
     ]
@@ -138,7 +143,7 @@ def sample_images(
     return torch.from_numpy(np.stack([np.concatenate(view) for view in views]))
 
 
-def make_frames(sources: Sequence[Source], horizon: int) -> Frames:
+def make_frames(sources: Sequence[EpisodeSource], horizon: int) -> Frames:
     """Return all frames of ``sources``, without their images."""
     columns: dict[str, list[NDArray]] = {
         key: [] for key in ("positions", "commanded", "targets", "sentence", "episode", "poses")
@@ -168,7 +173,7 @@ def make_frames(sources: Sequence[Source], horizon: int) -> Frames:
     )
 
 
-def _read(sources: Sequence[Source]) -> Iterator[Episode]:
+def _read(sources: Sequence[EpisodeSource]) -> Iterator[Episode]:
     for source in sources:
         yield source.read(images=False)
 
@@ -298,14 +303,14 @@ class Encoder:
         self._tokenizer, self._cameras, self._cache = tokenizer, tuple(cameras), cache
         self._augmentation, self._seed = augmentation, seed
 
-    def all(self, sources: Sequence[Source]) -> Codes:
+    def all(self, sources: Sequence[EpisodeSource]) -> Codes:
         """Return (F, 1 + variants, V, G * G) of all frames."""
         with ThreadPoolExecutor(WORKERS) as pool:
             found = pool.map(self.episode, sources)
             bar = tqdm(found, total=len(sources), desc="image tokens", unit=" episodes")
             return np.concatenate(list(bar))
 
-    def episode(self, source: Source) -> Codes:
+    def episode(self, source: EpisodeSource) -> Codes:
         """Return (T, 1 + variants, V, G * G) of one episode."""
         versions = range(self._augmentation.variants + 1)
         names = [version_name(self._augmentation, self._seed, version) for version in versions]
@@ -343,7 +348,7 @@ def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def read_resized(
-    sources: Sequence[Source], cameras: Sequence[str], size: int
+    sources: Sequence[EpisodeSource], cameras: Sequence[str], size: int
 ) -> Iterator[Episode]:
     """Yield the episodes with images of ``size``."""
     for source in sources:

@@ -183,11 +183,7 @@ class Trainer:
         self._stop = StopSignal()
 
     def run(self) -> None:
-        """Take all steps that are left.
-
-        Raises:
-            TrainingFailed: the loss or its gradient is not finite.
-        """
+        """Take all steps that are left; raises TrainingFailed."""
         try:
             with self._stop.listening(), self.records:
                 self._steps()
@@ -305,7 +301,7 @@ class Trainer:
     def _save(self, last: bool = True) -> None:
         """Measure, write the checkpoint, then commit the state: a kill in between repeats it."""
         self.module.eval()
-        with self.average.worn(), torch.no_grad():
+        with self.average.applied(), torch.no_grad():
             figures = self.trainable.held_out(self.network)
         self.module.train()
         self.records.save(figures, self.average.whole(), last)

@@ -66,36 +66,21 @@ def make_optimisers(
     network: nn.Module, config: TrainConfig, matrices: Matrices
 ) -> list[Optimizer]:
     """Return one or two optimisers for the trained parameters of ``network``."""
-    inside, rest = split_parameters(network, matrices if config.optimiser == "muon" else _none)
+    muon, rest, decay = [], [], config.weight_decay
+    for name, parameter in trained(network):
+        inside = config.optimiser == "muon" and matrices(name, parameter)
+        (muon if inside else rest).append(parameter)
     found: list[Optimizer] = []
-    if inside:
-        decay = config.weight_decay
-        found.append(
-            torch.optim.Muon(
-                inside, config.muon_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-            )
-        )
+    if muon:
+        same = {"weight_decay": decay, "adjust_lr_fn": "match_rms_adamw"}
+        found.append(torch.optim.Muon(muon, config.muon_lr, **same))
     if rest:
-        betas, decay = (0.9, config.beta2), config.weight_decay
+        betas = (0.9, config.beta2)
         found.append(torch.optim.AdamW(rest, config.lr, betas, config.epsilon, decay))
     for part in found:
         for group in part.param_groups:
             group["peak_lr"] = group["lr"]
     return found
-
-
-def _none(name: str, parameter: nn.Parameter) -> bool:
-    return False
-
-
-def split_parameters(
-    network: nn.Module, matrices: Matrices
-) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return (those for Muon, the others)."""
-    inside, rest = [], []
-    for name, parameter in trained(network):
-        (inside if matrices(name, parameter) else rest).append(parameter)
-    return inside, rest
 
 
 def warmup_cosine(step: int, warmup: int, total: int) -> float:
@@ -180,7 +165,7 @@ class Average:
         torch._foreach_lerp_(list(self._values.values()), now, 1 - decay)
 
     @contextmanager
-    def worn(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Let the network have the averaged weights meanwhile."""
         self._swap()
         try:
@@ -198,7 +183,7 @@ class Average:
 
     def whole(self) -> dict[str, Tensor]:
         """Return name -> averaged weights, on the CPU; the weights themselves without average."""
-        with self.worn():
+        with self.applied():
             return {name: whole(parameter) for name, parameter in self._parameters.items()}
 
     @torch.no_grad()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from dfm_vla_ros.data.dataset import open_datasets
 from dfm_vla_ros.model.checkpoint import Checkpoint, CheckpointConfig
@@ -22,8 +21,8 @@ from dfm_vla_ros.tokens.bins import PoseTokenizer, ProprioceptionTokenizer
 from dfm_vla_ros.tokens.text import TextTokenizer
 from dfm_vla_ros.training.config import TrainConfig
 from dfm_vla_ros.training.frames import (
+    EpisodeSource,
     Frames,
-    Source,
     list_sources,
     make_frames,
     read_resized,
@@ -34,22 +33,13 @@ from dfm_vla_ros.training.run_folder import replaced
 from dfm_vla_ros.training.vision import train_image_tokenizer
 
 
-def load_sources(config: TrainConfig) -> list[Source]:
-    """Return the episodes of all data sets.
-
-    Raises:
-        DatasetError: a folder is no data set, or one is damaged.
-        ConfigError: see `list_sources`.
-    """
+def load_sources(config: TrainConfig) -> list[EpisodeSource]:
+    """Return the episodes of all data sets; raises DatasetError or ConfigError."""
     return list_sources(open_datasets([Path(folder) for folder in config.data]), config.episodes)
 
 
-def cameras_of(config: TrainConfig, sources: Sequence[Source]) -> tuple[str, ...]:
-    """Return the cameras that all data sets have, ours in the usual order; () for poses.
-
-    Raises:
-        ConfigError: the data sets differ, or lack one that the config names.
-    """
+def cameras_of(config: TrainConfig, sources: Sequence[EpisodeSource]) -> tuple[str, ...]:
+    """Return the cameras that all data sets have, ours in the usual order; () for poses."""
     if config.observation == "poses":
         return ()
     first = sources[0].dataset.cameras
@@ -72,7 +62,7 @@ def cameras_of(config: TrainConfig, sources: Sequence[Source]) -> tuple[str, ...
 
 def prepare(
     config: TrainConfig, kept: Path, device: str | torch.device = "cpu"
-) -> tuple[Checkpoint, Frames, list[Source]]:
+) -> tuple[Checkpoint, Frames, list[EpisodeSource]]:
     """Return a refiner to train with its tokenizers, the frames, and where they came from.
 
     Args:
@@ -95,7 +85,7 @@ def prepare(
 
 def image_tokenizer(
     config: TrainConfig,
-    sources: Sequence[Source],
+    sources: Sequence[EpisodeSource],
     cameras: tuple[str, ...],
     kept: Path,
     device: str | torch.device = "cpu",
@@ -121,14 +111,25 @@ def fresh(
     """Return an untrained checkpoint of the configured size with tokenizers for ``frames``."""
     action = fit_action(config, frames)
     text = TextTokenizer.fit(frames.sentences, config.network.text_length)
-    proprioception = fit_proprioception(frames)
-    poses = _fit_poses(config, frames)
-    sizes = _sizes(config, frames, cameras, vision)
-    sizes = replace(
-        sizes,
+    proprioception, poses = fit_proprioception(frames), _fit_poses(config, frames)
+    network, joints = config.network, len(frames.joint_names)
+    _check_grouping(network.grouping, config.horizon, joints)
+    sizes = RefinerConfig(
+        views=len(cameras),
+        grid=0 if vision is None else vision.config.grid,
+        levels=() if vision is None else vision.config.levels,
         text_vocabulary=text.vocabulary_size,
         text_length=text.length,
         proprioception_vocabulary=proprioception.vocabulary_size,
+        arms=len(ARMS) if frames.joint_names == JOINT_NAMES else 1,
+        horizon=config.horizon,
+        action_dim=joints,
+        action_vocabulary=config.action_vocabulary,
+        grouping=network.grouping,
+        width=network.width,
+        layers=network.layers,
+        heads=network.heads,
+        outputs=KINDS[config.objective][0].outputs,
         poses=len(poses.names) if poses else 0,
     )
     torch.manual_seed(config.seed)
@@ -145,58 +146,28 @@ def fresh(
     return Checkpoint(described, *parts)
 
 
-def _sizes(
-    config: TrainConfig, frames: Frames, cameras: tuple[str, ...], vision: FsqTokenizer | None
-) -> RefinerConfig:
-    network, joints = config.network, len(frames.joint_names)
-    if config.horizon * joints % network.grouping:
+def _check_grouping(grouping: int, horizon: int, joints: int) -> None:
+    if horizon * joints % grouping:
         raise ConfigError(
-            f"network.grouping is {network.grouping}: give a divisor of the "
-            f"{config.horizon * joints} action tokens, such as the {joints} joints"
+            f"network.grouping is {grouping}: give a divisor of the {horizon * joints} action "
+            f"tokens, such as the {joints} joints"
         )
-    return RefinerConfig(
-        views=len(cameras),
-        grid=0 if vision is None else vision.config.grid,
-        levels=() if vision is None else vision.config.levels,
-        text_vocabulary=0,
-        text_length=0,
-        proprioception_vocabulary=0,
-        arms=len(ARMS) if frames.joint_names == JOINT_NAMES else 1,
-        horizon=config.horizon,
-        action_dim=joints,
-        action_vocabulary=config.action_vocabulary,
-        grouping=network.grouping,
-        width=network.width,
-        layers=network.layers,
-        heads=network.heads,
-        outputs=KINDS[config.objective][0].outputs,
-    )
 
 
 def fit_action(config: TrainConfig, frames: Frames) -> ActionTokenizer:
     """Return the action tokenizer of the frames: arms relative, grippers absolute."""
     grippers = [name for name in frames.joint_names if "gripper" in name]
-    return ActionTokenizer.fit(
-        frames.targets,
-        frames.commanded,
-        frames.joint_names,
-        grippers,
-        frames.period_s,
-        config.action_vocabulary,
-    )
+    seen = (frames.targets, frames.commanded, frames.joint_names)
+    return ActionTokenizer.fit(*seen, grippers, frames.period_s, config.action_vocabulary)
 
 
 def fit_proprioception(frames: Frames) -> ProprioceptionTokenizer:
     """Bounds of the joints seen in the data, with a tenth of their span (0.01 at least) around."""
     seen = np.concatenate([frames.positions, frames.commanded])
-    low, high = _bounds(seen)
-    return ProprioceptionTokenizer(frames.joint_names, low, high)
-
-
-def _bounds(seen: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     low, high = seen.min(axis=0), seen.max(axis=0)
     margin = np.maximum(0.1 * (high - low), 0.01)
-    return np.round(low - margin, 4), np.round(high + margin, 4)
+    bounds = np.round(low - margin, 4), np.round(high + margin, 4)
+    return ProprioceptionTokenizer(frames.joint_names, *bounds)
 
 
 def _fit_poses(config: TrainConfig, frames: Frames) -> PoseTokenizer | None:

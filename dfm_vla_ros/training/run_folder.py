@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Annotated, Self
 
 from accelerate import Accelerator
@@ -185,11 +184,7 @@ def save_state(
 
 
 def load_progress(folder: Path) -> Progress:
-    """Return how far the run is.
-
-    Raises:
-        StateError: it is damaged or of another version.
-    """
+    """Return how far the run is; raises StateError."""
     path = folder / STATE
     try:
         progress = parse(Progress, read_json(path), str(path))
@@ -307,9 +302,7 @@ class Records:
             )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._first:
             self._bar.close()
             self._log.close()
@@ -319,11 +312,7 @@ class Records:
         self._figures, self._waited = figures, waited_s
         if not self._first:
             return
-        shown = {"step": self._progress.step, "loss": f"{figures['loss']:.4f}"}
-        limit = self._config.max_seconds
-        if limit > 0:
-            shown["left_s"] = f"{max(0.0, limit - self._progress.seconds):.0f}"
-        self._bar.set_postfix(shown, refresh=False)
+        self._bar.set_postfix(step=self._progress.step, loss=figures["loss"], refresh=False)
         self._bar.update(self._config.batch)
         if self._progress.step % self._config.log_every == 0 and not self.due(self._progress.step):
             self._row({})
@@ -378,9 +367,8 @@ class Records:
             self._figures["samples_per_s"] = (step - before) * self._config.batch / elapsed
             self._figures["data_share"] = (self._waited - waited) / elapsed
         self._mark = (step, now, self._waited)
-        seconds = {"seconds": self._progress.seconds}
-        loss = {"loss": self._progress.loss}
-        self._log.row(step, {**seconds, **loss, **self._figures, **figures})
+        always = {"seconds": self._progress.seconds, "loss": self._progress.loss}
+        self._log.row(step, {**always, **self._figures, **figures})
 
     def _readme(self, figures: Mapping[str, float]) -> str:
         config, progress = self._config, self._progress

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from dfm_vla_ros.model.checkpoint import Checkpoint
 from dfm_vla_ros.model.vision import FsqTokenizer
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 from dfm_vla_ros.training.config import NetworkConfig, TrainConfig
@@ -28,19 +25,22 @@ SIZES = {
 }
 FRAMES = 2000
 WARM_UP = 3
+"""Steps before the measured ones."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One size on one device.
+class TrainingSpeed:
+    """One size of network on one kind of device; figures have four digits.
 
     Attributes:
-        device: name of the device's kind.
-        size: name of the network's size.
+        device: "cpu" or "cuda".
+        size: of `SIZES`.
         parameters: number of trained weights.
-        batch, replicas: prefixes a step, and action sequences for each.
+        batch: prefixes a step.
+        replicas: action sequences for each prefix.
         samples_per_s: prefixes a second, by the median step.
-        slow, fast: samples a second by the steps at the 90th and the 10th percentile.
+        slow: likewise, by the step at the 90th percentile.
+        fast: likewise, by that at the 10th.
         step_ms: median step.
         data_share: share of the time in which the network waited for a batch.
     """
@@ -57,7 +57,7 @@ class Row:
     data_share: float
 
 
-def measure(size: str, steps: int, batch: int, device: str, threads: int = 1) -> Row:
+def measure(size: str, steps: int, batch: int, device: str, threads: int = 1) -> TrainingSpeed:
     """Train a network of a size in `SIZES` on made-up frames for so many steps."""
     with tempfile.TemporaryDirectory() as folder:
         config = TrainConfig(
@@ -70,22 +70,14 @@ def measure(size: str, steps: int, batch: int, device: str, threads: int = 1) ->
             held_out=0.0,
             network=SIZES[size],
         )
-        trainer = _trainer(config, Path(folder))
+        trainer = _trainer(config)
         times, waited = _timed(trainer, steps)
         trainer.close()
     fast, median, slow = np.quantile(times, (0.1, 0.5, 0.9))
-    return Row(
-        device,
-        size,
-        sum(parameter.numel() for parameter in trainer.module.parameters()),
-        batch,
-        config.replicas,
-        batch / median,
-        batch / slow,
-        batch / fast,
-        1e3 * median,
-        waited / sum(times),
-    )
+    figures = (batch / median, batch / slow, batch / fast, 1e3 * median, waited / sum(times))
+    parameters = sum(parameter.numel() for parameter in trainer.module.parameters())
+    reduced = [float(f"{figure:.4g}") for figure in figures]
+    return TrainingSpeed(device, size, parameters, batch, config.replicas, *reduced)
 
 
 def _timed(trainer: Trainer, steps: int) -> tuple[list[float], float]:
@@ -100,48 +92,25 @@ def _timed(trainer: Trainer, steps: int) -> tuple[list[float], float]:
     return times, trainer.waited_s - before
 
 
-def _trainer(config: TrainConfig, folder: Path) -> Trainer:
-    frames, checkpoint = _made_up(config)
-    levels = checkpoint.config.refiner.levels
-    patches = checkpoint.config.refiner.grid**2
-    rng = np.random.default_rng(0)
-    shape = (FRAMES, 1, len(CAMERAS), patches)
-    codes = rng.integers(0, np.prod(levels), shape).astype(np.int16)
-    accelerator = make_accelerator(config)
-    trainable = SmallTrainable(config, checkpoint, frames, codes, accelerator.device)
-    return Trainer(config, trainable, RunFolder(folder), accelerator)
-
-
-def _made_up(config: TrainConfig) -> tuple[Frames, Checkpoint]:
-    """Return random walks of the joints, and an untrained checkpoint for them."""
+def _trainer(config: TrainConfig) -> Trainer:
+    """Return a trainer of an untrained network on random walks of the joints and random codes."""
     rng = np.random.default_rng(0)
     walk = np.cumsum(rng.normal(0, 0.01, (FRAMES + config.horizon, len(JOINT_NAMES))), axis=0)
     steps = np.arange(FRAMES)[:, None] + np.arange(1, config.horizon + 1)
-    joints = walk[:FRAMES]
-    frames = Frames(
-        joints,
-        joints,
-        walk[steps],
-        np.zeros(FRAMES, int),
-        np.arange(FRAMES) // 100,
-        ("place the block on the plate",),
-        {"place_block": "place the block on the plate"},
-        0.1,
-        JOINT_NAMES,
-    )
+    joints, sentence = walk[:FRAMES], "place the block on the plate"
+    numbers = (joints, joints, walk[steps], np.zeros(FRAMES, int), np.arange(FRAMES) // 100)
+    frames = Frames(*numbers, (sentence,), {"place_block": sentence}, 0.1, JOINT_NAMES)
     torch.manual_seed(0)
     vision = FsqTokenizer(config.vision.network).eval().requires_grad_(False)
-    return frames, fresh(config, frames, CAMERAS, vision)
+    checkpoint = fresh(config, frames, CAMERAS, vision)
+    sizes = checkpoint.config.refiner
+    shape = (FRAMES, 1, len(CAMERAS), sizes.grid**2)
+    codes = np.random.default_rng(0).integers(0, np.prod(sizes.levels), shape).astype(np.int16)
+    accelerator = make_accelerator(config)
+    trainable = SmallTrainable(config, checkpoint, frames, codes, accelerator.device)
+    return Trainer(config, trainable, RunFolder(config.out), accelerator)
 
 
-def devices() -> Iterator[str]:
-    """Yield cpu and, where there is a GPU, cuda."""
-    yield "cpu"
-    if torch.cuda.is_available():
-        yield "cuda"
-
-
-def reduced(row: Row) -> Row:
-    """Return ``row`` with numbers as precise as they are."""
-    numbers = {k: float(f"{v:.4g}") for k, v in vars(row).items() if isinstance(v, float)}
-    return replace(row, **numbers)
+def devices() -> list[str]:
+    """Return cpu and, where there is a GPU, cuda."""
+    return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

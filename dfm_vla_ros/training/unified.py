@@ -20,7 +20,7 @@ from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
 from dfm_vla_ros.model.vision import fitted
 from dfm_vla_ros.tokens.layout import Layout
 from dfm_vla_ros.training.config import ConfigError, TrainConfig
-from dfm_vla_ros.training.frames import CodeCache, Frames, Source, make_frames, open_cache
+from dfm_vla_ros.training.frames import CodeCache, EpisodeSource, Frames, make_frames, open_cache
 from dfm_vla_ros.training.objectives import Draws
 from dfm_vla_ros.training.preparing import load_sources
 from dfm_vla_ros.training.run_folder import RunFolder
@@ -95,7 +95,7 @@ def tokenize(frames: Frames, checkpoint: UnifiedCheckpoint, codes: Codes) -> Uni
 def encode_all(
     config: TrainConfig,
     checkpoint: UnifiedCheckpoint,
-    sources: Sequence[Source],
+    sources: Sequence[EpisodeSource],
     device: torch.device,
 ) -> Codes:
     """Return the codes (F, rows * columns) of all frames, from the cache where it has them.
@@ -113,7 +113,7 @@ def encode_all(
     return {camera: np.concatenate([p[camera] for p in parts]) for camera in parts[0]}
 
 
-def _encode(checkpoint: UnifiedCheckpoint, source: Source, cache: CodeCache) -> Codes:
+def _encode(checkpoint: UnifiedCheckpoint, source: EpisodeSource, cache: CodeCache) -> Codes:
     sizes = checkpoint.image_sizes
     names = {camera: f"{camera} {size[0]}x{size[1]}" for camera, size in sizes.items()}
     found = {camera: cache.get(source.key, name) for camera, name in names.items()}
@@ -162,16 +162,7 @@ class UnifiedTrainable(Trainable):
         fingerprint: str,
         device: torch.device,
     ) -> None:
-        """Use the refiner of ``checkpoint``, which is in the folder ``config.init``.
-
-        Args:
-            config: of the run.
-            checkpoint: its refiner is ready to be trained.
-            frames: tokens of all episodes.
-            episode: (F,) number of the episode of each frame.
-            fingerprint: of the data and the weights that it began with.
-            device: that losses are computed on.
-        """
+        """Use the refiner of ``checkpoint``, which is in the folder ``config.init``."""
         super().__init__(config, checkpoint.action.vocabulary_size, episode, device)
         self.checkpoint, self.frames, self.fingerprint = checkpoint, frames, fingerprint
         self.network, self.held_batch = checkpoint.refiner, config.batch

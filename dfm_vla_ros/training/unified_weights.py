@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from peft import LoraConfig as PeftConfig
 from peft import inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from dfm_vla_ros.errors import DfmVlaError
@@ -66,7 +65,8 @@ def add_adapters(refiner: UnifiedRefiner, config: LoraConfig, action_rows: bool)
         LoraError: a target is no projection of the layers, or the rows of a tied embedding are
             to be trained.
     """
-    names = {name.rpartition(".")[2] for name, _ in _linear_layers(refiner.layers)}
+    layers = refiner.layers.named_modules()
+    names = {n.rpartition(".")[2] for n, module in layers if isinstance(module, nn.Linear)}
     unknown = sorted(set(config.targets) - names)
     if unknown or not config.targets:
         raise LoraError(f"lora.targets {unknown or '()'} are none of {sorted(names)}")
@@ -89,11 +89,6 @@ def add_adapters(refiner: UnifiedRefiner, config: LoraConfig, action_rows: bool)
         refiner.layers.embed_tokens = ActionRows(refiner.layers.embed_tokens, refiner.ids)
     if refiner.action_head is not None:
         refiner.action_head.float().requires_grad_(True)
-
-
-def has_adapters(refiner: UnifiedRefiner) -> bool:
-    """Return whether ``refiner`` has adapters."""
-    return any(isinstance(module, LoraLayer) for module in refiner.modules())
 
 
 def merged_weight(
@@ -121,24 +116,12 @@ def merged_weight(
     return (base.float() + update).to(base.dtype)
 
 
-def _linear_layers(network: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Linear):
-            yield name, module
-
-
 PRECISIONS = {"keep": None, "bf16": "bfloat16", "fp32": "float32"}
 OBJECTIVES = ("embed", "masked", "ar")
 
 
 def load_to_train(config: TrainConfig) -> UnifiedCheckpoint:
-    """Return the checkpoint in ``config.init``; what is to be trained requires gradients.
-
-    Raises:
-        CheckpointError, TokenizerError: the folder is damaged.
-        ConfigError: the settings do not fit the network.
-        LoraError: see `add_adapters`.
-    """
+    """Return the checkpoint in ``config.init``; what is to be trained requires gradients."""
     lora = config.lora.rank > 0
     precision = PRECISIONS[config.unified.frozen] if lora else "float32"
     checkpoint = UnifiedCheckpoint.load(Path(config.init), "cpu", precision, whole=True)
@@ -184,6 +167,7 @@ def _switched(config: TrainConfig, checkpoint: UnifiedCheckpoint) -> UnifiedChec
 
 def _check(config: TrainConfig, checkpoint: UnifiedCheckpoint) -> None:
     network, causal = checkpoint.config.refiner, KINDS[config.objective][0].causal
+    weights = next(checkpoint.refiner.parameters())
     for good, message in (
         (
             config.objective in OBJECTIVES,
@@ -204,7 +188,7 @@ def _check(config: TrainConfig, checkpoint: UnifiedCheckpoint) -> None:
             "for embed, path.kind=mixture",
         ),
         (
-            config.precision == "bf16" or _is_fp32(checkpoint),
+            config.precision == "bf16" or weights.dtype == torch.float32,
             "precision is fp32, but the frozen weights are not: set unified.frozen=fp32",
         ),
         (
@@ -222,22 +206,13 @@ def _without_order(config: TrainConfig) -> bool:
     return path and config.smoothing_bins == 0 and config.decoder.target != "median"
 
 
-def _is_fp32(checkpoint: UnifiedCheckpoint) -> bool:
-    return next(checkpoint.refiner.parameters()).dtype == torch.float32
-
-
 def saved_checkpoint(
     config: TrainConfig, checkpoint: UnifiedCheckpoint, trained: Mapping[str, Tensor]
 ) -> UnifiedCheckpoint:
-    """Return ``checkpoint`` with an ordinary network that acts as the trained one.
+    """Return ``checkpoint`` with an ordinary network that acts as the ``trained`` one.
 
     Frozen weights are mapped from the folder that the run began with: those of the network may
     be in shards, or without the decoder of images.
-
-    Args:
-        config: of the run.
-        checkpoint: that is trained.
-        trained: the trained parameters by name, whole, on the CPU.
     """
     with torch.device("meta"):
         plain = UnifiedRefiner(

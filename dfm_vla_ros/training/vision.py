@@ -14,15 +14,11 @@ from dfm_vla_ros.data.dataset import open_datasets
 from dfm_vla_ros.data.format import DatasetError, Episode
 from dfm_vla_ros.model.vision import FsqTokenizer, ImageTokenizerError
 from dfm_vla_ros.training.config import VisionConfig
-from dfm_vla_ros.training.frames import Source, sample_images
+from dfm_vla_ros.training.frames import EpisodeSource, first_of_each_task, sample_images
 
 
 def fit_image_tokenizer(images: Tensor, steps: int, seed: int) -> FsqTokenizer:
-    """Return a tokenizer for square images of this size, trained with the default settings.
-
-    Raises:
-        ImageTokenizerError: the size is no multiple of a patch.
-    """
+    """Return a tokenizer for square images of this size, trained with the default settings."""
     size, network = images.shape[2], VisionConfig().network
     if size % network.patch:
         raise ImageTokenizerError(
@@ -101,7 +97,7 @@ BATCH = 64
 
 
 @dataclass(frozen=True)
-class Quality:
+class ImageQuality:
     """One camera, or all of them together.
 
     Attributes:
@@ -141,17 +137,8 @@ class _Sums:
 
 def measure_images(
     tokenizer: FsqTokenizer, images: Tensor, cameras: Sequence[str]
-) -> list[Quality]:
-    """Return a row for each camera and one for all.
-
-    Args:
-        tokenizer: whose tokens the images are rebuilt from.
-        images: (V, M, S, S, 3) uint8 RGB of the V ``cameras``, of different scenes.
-        cameras: names of the views.
-
-    Raises:
-        ImageTokenizerError: the images have another size than the tokenizer's.
-    """
+) -> list[ImageQuality]:
+    """Return a row for each camera and one for all of images (V, M, S, S, 3) uint8 RGB."""
     parts = [_sums(tokenizer, view) for view in images]
     rows = [_row(tokenizer, name, [part]) for name, part in zip(cameras, parts, strict=True)]
     return [*rows, _row(tokenizer, "all", parts)]
@@ -171,13 +158,13 @@ def _sums(tokenizer: FsqTokenizer, view: Tensor) -> _Sums:
     return _Sums(torch.cat(errors).double(), changing_error, changing, counts)
 
 
-def _row(tokenizer: FsqTokenizer, camera: str, parts: Sequence[_Sums]) -> Quality:
+def _row(tokenizer: FsqTokenizer, camera: str, parts: Sequence[_Sums]) -> ImageQuality:
     config = tokenizer.config
     error = torch.cat([part.error for part in parts])
     counts = sum(part.codes for part in parts)
     changing = sum(part.changing for part in parts)
     changing_error = sum(part.changing_error for part in parts)
-    return Quality(
+    return ImageQuality(
         camera,
         len(error),
         config.grid**2,
@@ -202,33 +189,22 @@ def perplexity(counts: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def find_sources(data: Path, episodes: int) -> dict[str, list[Source]]:
-    """Return task -> its first ``episodes`` (0: all), by key.
-
-    Args:
-        data: a data set, or a folder that holds data sets.
-        episodes: of each task and data set.
-
-    Raises:
-        DatasetError: there is no data set, or no episode in it.
-    """
-    tasks: dict[str, list[Source]] = {}
+def find_sources(data: Path, episodes: int) -> dict[str, list[EpisodeSource]]:
+    """Return task -> its first ``episodes`` (0: all) of each data set in ``data``, by key."""
+    tasks: dict[str, list[EpisodeSource]] = {}
     for dataset in open_datasets([data]):
-        for task in dataset.tasks:
-            chosen = [i for i, row in enumerate(dataset.rows) if row.task == task]
-            sources = [Source(dataset, i) for i in chosen[: episodes or None]]
-            tasks.setdefault(task, []).extend(sources)
+        sources = [EpisodeSource(dataset, i) for i in first_of_each_task(dataset, episodes)]
+        for source in sorted(sources, key=lambda source: source.task):
+            tasks.setdefault(source.task, []).append(source)
     if not tasks:
         raise DatasetError(f"no episode in {data}; make some with dfm-vla collect")
     return tasks
 
 
-def split_sources(tasks: dict[str, list[Source]]) -> tuple[list[Source], dict[str, list[Source]]]:
-    """Return what to train on and every ``HELD_OUT``-th of each task, to measure on.
-
-    Raises:
-        DatasetError: a task has fewer than ``HELD_OUT``.
-    """
+def split_sources(
+    tasks: dict[str, list[EpisodeSource]],
+) -> tuple[list[EpisodeSource], dict[str, list[EpisodeSource]]]:
+    """Return what to train on and every ``HELD_OUT``-th of each task, to measure on."""
     for task, sources in tasks.items():
         if len(sources) < HELD_OUT:
             raise DatasetError(
@@ -241,17 +217,13 @@ def split_sources(tasks: dict[str, list[Source]]) -> tuple[list[Source], dict[st
 
 
 def load_images(
-    sources: Sequence[Source], cameras: Sequence[str], per_episode: int, seed: int
+    sources: Sequence[EpisodeSource], cameras: Sequence[str], per_episode: int, seed: int
 ) -> Tensor:
-    """Return ``per_episode`` random images of each camera and episode, (V, M, S, S, 3) uint8.
-
-    Raises:
-        DatasetError: an episode is damaged, lacks a camera, or has images of another size.
-    """
+    """Return ``per_episode`` random images of each camera and episode, (V, M, S, S, 3) uint8."""
     return sample_images(_checked(sources, cameras), cameras, per_episode, seed)
 
 
-def _checked(sources: Sequence[Source], cameras: Sequence[str]) -> Iterator[Episode]:
+def _checked(sources: Sequence[EpisodeSource], cameras: Sequence[str]) -> Iterator[Episode]:
     first = None
     for source in sources:
         episode = source.dataset.episode(source.index, cameras)

@@ -18,7 +18,7 @@ from dfm_vla_ros.training.config import AugmentationConfig
 from dfm_vla_ros.training.frames import (
     CodeCache,
     Encoder,
-    Source,
+    EpisodeSource,
     list_sources,
     open_cache,
     resized,
@@ -33,7 +33,7 @@ def tokenizer() -> FsqTokenizer:
 
 
 @pytest.fixture
-def sources(tmp_path: Path) -> list[Source]:
+def sources(tmp_path: Path) -> list[EpisodeSource]:
     return list_sources(open_datasets([write(tmp_path / "demos", 3, 6)]), 0)
 
 
@@ -45,7 +45,7 @@ def encoder(
 
 
 def test_that_codes_are_those_of_the_images_clean_first(
-    tmp_path: Path, tokenizer: FsqTokenizer, sources: list[Source]
+    tmp_path: Path, tokenizer: FsqTokenizer, sources: list[EpisodeSource]
 ) -> None:
     codes = encoder(tmp_path, tokenizer).all(sources)
     assert codes.shape == (18, 3, 3, 16)
@@ -57,7 +57,10 @@ def test_that_codes_are_those_of_the_images_clean_first(
 
 
 def test_that_nothing_is_encoded_twice(
-    tmp_path: Path, tokenizer: FsqTokenizer, sources: list[Source], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    tokenizer: FsqTokenizer,
+    sources: list[EpisodeSource],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     first = encoder(tmp_path, tokenizer).all(sources)
     seen = []
@@ -76,7 +79,7 @@ def test_that_nothing_is_encoded_twice(
 
 
 def test_that_another_tokenizer_has_codes_of_its_own(
-    tmp_path: Path, tokenizer: FsqTokenizer, sources: list[Source]
+    tmp_path: Path, tokenizer: FsqTokenizer, sources: list[EpisodeSource]
 ) -> None:
     before = tokenizer_hash(tokenizer)
     first = encoder(tmp_path, tokenizer).all(sources)

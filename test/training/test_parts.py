@@ -41,7 +41,7 @@ def test_that_the_average_is_that_of_its_recursion_and_is_worn_for_a_while() -> 
         decay = min(0.9, (step + 1) / (step + 10))
         expected = decay * expected + (1 - decay) * step
     assert float(average.whole()["weight"]) == pytest.approx(expected)
-    with average.worn():
+    with average.applied():
         assert network.weight.item() == pytest.approx(expected)
     assert network.weight.item() == 29
 

@@ -77,7 +77,7 @@ def test_that_a_run_with_adapters_leaves_an_ordinary_checkpoint_that_acts_as_the
     saved = UnifiedCheckpoint.load(folder.checkpoint, whole=True)
     base = UnifiedCheckpoint.load(tmp_path / "base", whole=True)
     adapted = trainer.module.eval()
-    with trainer.average.worn():
+    with trainer.average.applied():
         expected = logits(adapted, saved)
     torch.testing.assert_close(logits(saved.refiner, saved), expected, atol=1e-4, rtol=1e-4)
     assert (expected - logits(base.refiner, base)).abs().max() > 0.01

@@ -27,13 +27,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the table; 0 unless a network waits for data for a twentieth of its time."""
-    from dfm_vla_ros.training.speed import devices, measure, reduced
+    from dfm_vla_ros.training.speed import devices, measure
 
     rows = []
     print("device  size      weights  samples/s (slow..fast)      step [ms]  waits for data")
     for device in devices():
         for size in options.sizes:
-            row = reduced(measure(size, options.steps, options.batch, device, options.threads))
+            row = measure(size, options.steps, options.batch, device, options.threads)
             rows.append(row)
             print(
                 f"{row.device:7} {row.size:8} {row.parameters:9,}  {row.samples_per_s:9g} "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dfm_vla_ros.errors import DfmVlaError
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.training.vision import Quality
+    from dfm_vla_ros.training.vision import ImageQuality
 
 LABEL = 14
 
@@ -66,7 +66,7 @@ def check_counts(options: argparse.Namespace, *names: str) -> None:
         raise DfmVlaError(f"--episodes is {options.episodes}, give at least 0 (0: all)")
 
 
-def report(rows: Sequence[Quality], episodes: dict[str, int], file: Path | None) -> None:
+def report(rows: Sequence[ImageQuality], episodes: dict[str, int], file: Path | None) -> None:
     """Print the rows, and write them to ``file`` if there is one."""
     print("\n".join(lines(rows, episodes)))
     if file is not None:
@@ -74,7 +74,7 @@ def report(rows: Sequence[Quality], episodes: dict[str, int], file: Path | None)
         file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def lines(rows: Sequence[Quality], episodes: dict[str, int]) -> Iterator[str]:
+def lines(rows: Sequence[ImageQuality], episodes: dict[str, int]) -> Iterator[str]:
     """Yield the table: a heading, a row for each camera, one for all."""
     measured = ", ".join(f"{count} of {task}" for task, count in episodes.items())
     yield f"measured on episodes: {measured}"
