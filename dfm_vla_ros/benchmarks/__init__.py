@@ -96,7 +96,7 @@ class EpisodeResult:
 
     @property
     def episode(self) -> EpisodeId:
-        """Which episode it is."""
+        """Which episode it was."""
         return self.suite, self.task, self.number
 
 
@@ -129,7 +129,7 @@ class GripperRule:
         """Check that open and closed differ and that the threshold lies between them."""
         low, high = sorted((self.opens, self.closes))
         if low == high:
-            raise BenchmarkError(f"the gripper's open and closed are both {low:g}; give two")
+            raise BenchmarkError(f"the gripper's open and closed are both {low:g}: give two")
         if self.threshold is not None and not low <= self.threshold <= high:
             raise BenchmarkError(
                 f"the gripper's threshold {self.threshold:g} is not between closed "
@@ -158,15 +158,11 @@ class GripperRule:
 class BenchmarkProtocol:
     """Base of an adapter's settings of an evaluation, a frozen dataclass.
 
+    The class says the benchmark's name, the file of its presets, the names of the 7 numbers of an
+    action, the rate of its control steps and the least value of some settings.
+
     Attributes:
-        BENCHMARK: its name.
-        PRESETS: file of the presets, inside the package.
-        ACTIONS: names of the 7 numbers of an action.
-        RATE_HZ: of the control steps.
-        LEAST: setting -> least number.
-        GRIPPER: class of ``gripper``.
-        name: of the preset.
-        source: where the numbers come from.
+        name, source: of the preset, and where its numbers come from.
         replan: steps of a chunk that are executed before the next; 0: all of them.
         gripper: how the policy says open and closed.
         rendering: ``always``: at every step, as published; ``on_demand``: when the policy looks.

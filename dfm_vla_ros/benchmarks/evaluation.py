@@ -63,13 +63,10 @@ def read_cameras(pairs: Sequence[str], cameras: Sequence[str]) -> dict[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkPlan(ABC):
-    """What is evaluated; what an adapter writes.
+    """What is evaluated, and how; what an adapter writes.
 
-    Attributes:
-        protocol: how.
-        folder: for results, logs and films.
-        cameras: the policy's name for a camera -> the simulator's.
-        films: how many episodes are filmed.
+    Results, logs and ``films`` films go to ``folder``; ``cameras`` maps the policy's names to the
+    simulator's.
     """
 
     protocol: BenchmarkProtocol
@@ -125,8 +122,8 @@ def evaluate(
         addresses: of policies; as many simulators run.
         about: what the result says besides.
         limit_s: an episode that takes longer is an error [s].
-        again: whether episodes that ended in an error are run again.
-        say: takes a line at a time.
+        again: also run what ended in an error.
+        say: takes a line.
     """
     policy = policy_about(addresses)
     plan = plan.settled(policy.execute_steps)

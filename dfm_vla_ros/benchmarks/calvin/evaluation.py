@@ -26,8 +26,8 @@ STEP_LIMIT_S, START_LIMIT_S = 5.0, 300.0
 
 def program(python: Path, folder: Path) -> Program:
     """Return what runs with the interpreter ``python`` and the checkout ``folder``."""
-    hint = "; where there is no EGL, give --renderer tiny"
-    return Program(python, "dfm_vla_ros.benchmarks.calvin.simulator", (str(folder),), hint)
+    module = "dfm_vla_ros.benchmarks.calvin.simulator"
+    return Program(python, module, (str(folder),), "; without EGL, give --renderer tiny")
 
 
 def find_program(folder: Path | None, python: Path | None, scene: str) -> Program:
@@ -58,13 +58,7 @@ def parse_rows(text: str, count: int) -> range:
 
 @dataclass(frozen=True, kw_only=True)
 class CalvinPlan(BenchmarkPlan):
-    """What is evaluated; see ``BenchmarkPlan``. The first ``films`` of ``numbers`` are filmed.
-
-    Attributes:
-        protocol: how.
-        chains: the whole list.
-        numbers: rows that are run.
-    """
+    """Rows ``numbers`` of the list ``chains``, of which the first ``films`` are filmed."""
 
     protocol: CalvinProtocol
     chains: Sequence[Chain]

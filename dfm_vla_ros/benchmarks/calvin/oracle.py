@@ -29,15 +29,9 @@ AT_REST = 1.0
 
 
 class Block:
-    """A block, as ``get_info()`` tells it.
+    """A block, as ``get_info()`` tells it; what it ``touches``, and the ``bodies`` of that.
 
-    Attributes:
-        body: number of the body.
-        position: (3,) [m].
-        quaternion: (4,) x y z w.
-        speed: (6,) linear [m/s] and angular [rad/s].
-        touches: what it is in contact with.
-        bodies: the bodies of that.
+    The quaternion is x y z w, the speed (6,) linear [m/s] and angular [rad/s].
     """
 
     def __init__(self, content: Mapping[str, Any]) -> None:
@@ -53,10 +47,8 @@ class World:
     """One moment, as ``PlayTableSimEnv.get_info()`` tells it.
 
     Attributes:
-        robot: number of the robot's body.
-        robot_touches: bodies that the robot is in contact with.
-        blocks: ``block_red``, ``block_blue``, ``block_pink`` -> block.
-        block_bodies: numbers of their bodies.
+        robot, robot_touches: number of the robot's body, those of the bodies that it touches.
+        blocks, block_bodies: ``block_red``, ... -> block, and the numbers of their bodies.
         doors: joint -> position [m].
         lights: ``lightbulb``, ``led`` -> 0 or 1.
         surfaces: ``table``, ``slider``, ``drawer`` -> link of the table, as contacts name it.

@@ -49,11 +49,9 @@ def program(installation: LiberoInstallation) -> Program:
 
 @dataclass(frozen=True, kw_only=True)
 class LiberoPlan(BenchmarkPlan):
-    """What is evaluated; see ``BenchmarkPlan``. ``films`` of each task are filmed.
+    """What is evaluated; ``films`` episodes of each task are filmed.
 
     Attributes:
-        protocol: how.
-        tasks: in order.
         variation: what differs from the stored scenes.
         scenes: task's name -> bddl file instead of its own; such tasks have no stored states.
         words: task's name -> sentence instead of its own.
@@ -117,10 +115,7 @@ def changed_plan(plan: LiberoPlan, definitions: Path | None, say: Say) -> Libero
 
     Tasks without such an alternative, or whose scene it does not fit, are said and left out.
 
-    Args:
-        plan: with tasks as they are stored.
-        definitions: folder ``libero_ood``; None: there is none.
-        say: takes a line for each task that is left out.
+    ``definitions`` is LIBERO-PRO's folder ``libero_ood``.
     """
     variation, kept = plan.variation, []
     if not variation.definitions:
@@ -168,7 +163,7 @@ def replay(
         times: at least 1.
         limit_s: longer is an error [s].
         keep: folder for actions, states and frames of each time; None: nothing is kept.
-        say: takes a line at a time.
+        say: takes a line.
 
     Returns:
         Whether the task was done and all states were the same each time.

@@ -77,10 +77,8 @@ class CameraShift:
 class LightChange:
     """How the lights differ; our own, LIBERO-Plus's are not public in code.
 
-    Attributes:
-        colour: factors on diffuse, specular and ambient light, red green blue.
-        move: added to every light's position [m].
-        shadows: whether lights cast them; None: as they are.
+    ``colour``: factors on diffuse, specular and ambient light, red green blue; ``move``: added to
+    every position [m]; ``shadows``: whether lights cast them, None: as they are.
     """
 
     colour: tuple[float, float, float] = (1.0, 1.0, 1.0)
