@@ -355,11 +355,15 @@ class ExecutorNode(ManagedNode):
 
     def _tell(self, always: bool = False) -> None:
         """Publish the status if it says something new."""
-        account = self._counts.total(self._arms.account)
-        speed = self.values["speed"]
-        changed = self._status.update(self._state(), self._e_stop.reason, speed, account)
-        if changed or always:
-            self._status.publish(self._arms.progress)
+        executor = self._arms.executor
+        self._status.tell(
+            self._state(),
+            self._e_stop.reason,
+            self.values["speed"],
+            self._counts.total(self._arms.account),
+            None if executor is None else executor.progress,
+            always,
+        )
 
     def _reports(self) -> list[PartHealth]:
         now = Moment(self._timeline.now_s(), time.monotonic())

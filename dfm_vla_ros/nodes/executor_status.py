@@ -6,7 +6,6 @@ import time
 import uuid
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -154,6 +153,7 @@ class Gate:
 
 
 WINDOW_S = 5.0
+REMEMBERED_EVENTS = 10_000
 
 
 class RecentRate:
@@ -161,22 +161,18 @@ class RecentRate:
 
     def __init__(self) -> None:
         self._began_s = time.monotonic()
-        self._times: deque[float] = deque()
+        self._times: deque[float] = deque(maxlen=REMEMBERED_EVENTS)
 
     def add(self) -> None:
         """An event happened."""
         self._times.append(time.monotonic())
-        self._drop()
 
     def hz(self) -> float:
         """Return events per second over the window [Hz]."""
-        self._drop()
-        return len(self._times) / max(1e-3, min(WINDOW_S, time.monotonic() - self._began_s))
-
-    def _drop(self) -> None:
-        oldest_s = time.monotonic() - WINDOW_S
-        while self._times and self._times[0] < oldest_s:
+        now_s = time.monotonic()
+        while self._times and self._times[0] < now_s - WINDOW_S:
             self._times.popleft()
+        return len(self._times) / max(1e-3, min(WINDOW_S, now_s - self._began_s))
 
 
 class ChunkCounts:
@@ -221,7 +217,7 @@ class ChunkCounts:
         """Return what diagnostics show."""
         shown: dict[str, Any] = {
             "rate [Hz]": self.rate.hz(),
-            **asdict(self.total(account)),
+            **vars(self.total(account)),
             "published after their first point": self.late,
         }
         if self._latencies_s:
@@ -237,7 +233,7 @@ class StatusTopic:
     """Fills and publishes the message.
 
     Attributes:
-        message: the newest; set its fields, they go out with the next `publish`.
+        message: the newest; set its fields, they go out with the next `tell`.
     """
 
     def __init__(self, node: Node, timeline: Timeline, dry_run: bool) -> None:
@@ -263,20 +259,24 @@ class StatusTopic:
         """Say why the newest chunk was refused or stopped."""
         self.message.error_code, self.message.message = int(verdict), text
 
-    def update(self, state: int, stop_reason: str, speed: float, account: Account) -> bool:
-        """Take in what else the message says; return whether any of it is new."""
+    def tell(
+        self,
+        state: int,
+        stop_reason: str,
+        speed: float,
+        account: Account,
+        progress: Progress | None,
+        always: bool,
+    ) -> None:
+        """Publish the message if any of this is new, or ``always``."""
         message = self.message
         message.state, message.stop_reason, message.speed = state, stop_reason, speed
-        for name, count in asdict(account).items():
+        for name, count in vars(account).items():
             setattr(message, name, count)
-        shown = (state, stop_reason, speed, account, message.error_code, message.message)
-        changed = shown != self._shown
-        self._shown = shown
-        return changed
-
-    def publish(self, progress: Progress | None) -> None:
-        """Publish the message."""
-        message = self.message
+        before = self._shown
+        self._shown = (state, stop_reason, speed, account, message.error_code, message.message)
+        if self._shown == before and not always:
+            return
         message.step_period, message.last_step = 0.0, 0
         if progress is not None:
             message.step_zero = self._timeline.stamp(progress.step_zero_s)

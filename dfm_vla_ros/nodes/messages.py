@@ -28,14 +28,9 @@ class TrajectoryMalformed(DfmVlaError):
     """A trajectory whose points differ in size, or hold fields that are not followed."""
 
 
-def packed(code: str, values: NDArray, kind: type) -> array:
-    """Return ``values`` as the array that a field takes without a check per element."""
-    return array(code, np.ascontiguousarray(values, dtype=kind).tobytes())
-
-
 def doubles(values: NDArray[np.float64]) -> array:
-    """Return ``values`` for a float64[] field."""
-    return packed("d", values, np.float64)
+    """Return ``values`` as the array that a float64[] field takes without a check per element."""
+    return array("d", np.ascontiguousarray(values, dtype=np.float64).tobytes())
 
 
 def to_message(trajectory: Trajectory, stamp: Time) -> JointTrajectory:
@@ -138,11 +133,11 @@ def _trace_message(trace: Trace, chunk: ActionChunk) -> PolicyTrace:
         committed_steps=chunk.committed_steps,
         committed=trace.committed.tolist(),
         kinds=list(trace.kinds),
-        times=packed("d", trace.times, np.float64),
-        tokens=packed("H", trace.tokens, np.uint16),
-        targets=packed("H", trace.targets, np.uint16),
+        times=doubles(trace.times),
+        tokens=array("H", np.ascontiguousarray(trace.tokens, np.uint16).tobytes()),
+        targets=array("H", np.ascontiguousarray(trace.targets, np.uint16).tobytes()),
         jumped=trace.jumped.ravel().tolist(),
-        confidence=packed("f", trace.confidence, np.float32),
+        confidence=array("f", np.ascontiguousarray(trace.confidence, np.float32).tobytes()),
     )
     message.header.stamp = chunk.header.stamp
     return message

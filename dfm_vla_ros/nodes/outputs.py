@@ -25,7 +25,7 @@ from dfm_vla_ros.observing.joints import ArmNames
 from dfm_vla_ros.robot.executor import Executor
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.plan import Plan
-from dfm_vla_ros.robot.progress import Account, Progress, Reference, Trajectory
+from dfm_vla_ros.robot.progress import Account, Reference, Trajectory
 
 Array = NDArray[np.float64]
 
@@ -138,11 +138,6 @@ class Arms:
             return Account()
         return self.executor.account(self._timeline.now_s())
 
-    @property
-    def progress(self) -> Progress | None:
-        """The phase of the newest chunk."""
-        return None if self.executor is None else self.executor.progress
-
     def _hold(self) -> Plan | None:
         return None if self.executor is None else self.executor.hold(self._timeline.now_s())
 
@@ -219,10 +214,15 @@ class Trajectories(Output):
 
 
 def held(trajectory: Trajectory) -> Trajectory:
-    """Return the trajectory with its last point once more, ``HOLD_S`` later."""
-    longer = _points(trajectory, [*range(len(trajectory.times_s)), -1])
-    longer.times_s[-1] += HOLD_S
-    return longer
+    """Return a plan's trajectory with its last point once more, ``HOLD_S`` later."""
+    times_s, positions = trajectory.times_s, trajectory.positions
+    velocities = trajectory.velocities
+    return replace(
+        trajectory,
+        times_s=np.append(times_s, times_s[-1] + HOLD_S),
+        positions=np.concatenate([positions, positions[-1:]]),
+        velocities=np.concatenate([velocities, velocities[-1:]]),
+    )
 
 
 def _ahead(trajectory: Trajectory, after_s: float) -> Trajectory:
@@ -232,16 +232,11 @@ def _ahead(trajectory: Trajectory, after_s: float) -> Trajectory:
     a segment that has begun.
     """
     first = min(int((trajectory.times_s <= after_s).sum()), len(trajectory.times_s) - 1)
-    return _points(trajectory, slice(first, None))
-
-
-def _points(trajectory: Trajectory, rows: list[int] | slice) -> Trajectory:
-    velocities = trajectory.velocities
     return replace(
         trajectory,
-        times_s=trajectory.times_s[rows],
-        positions=trajectory.positions[rows],
-        velocities=None if velocities is None else velocities[rows],
+        times_s=trajectory.times_s[first:],
+        positions=trajectory.positions[first:],
+        velocities=trajectory.velocities[first:],
     )
 
 
