@@ -24,6 +24,7 @@ from dfm_vla_ros.resources import PACKAGE
 
 SIMULATOR_START_S = 300.0
 """The first start compiles for a while."""
+SERVE = (sys.executable, "-m", "dfm_vla_ros.cli", "serve")
 POLICY_START_S = 600.0
 """Some checkpoints are large."""
 END_S = 5.0
@@ -219,10 +220,8 @@ def policy_about(addresses: Sequence[str]) -> About:
 def _server(
     checkpoint: Path, address: str, arguments: Sequence[str]
 ) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "dfm_vla_ros.cli", "serve", "--checkpoint", checkpoint]
-    process = children.start(
-        [*command, "--address", address, *arguments], stdout=subprocess.PIPE, text=True
-    )
+    command = [*SERVE, "--checkpoint", checkpoint, "--address", address, *arguments]
+    process = children.start(command, stdout=subprocess.PIPE, text=True)
     try:
         yield process
     finally:

@@ -14,7 +14,7 @@ import pytest
 from served import ABOUT, echo, serving
 from small import small_checkpoint
 
-from dfm_vla_ros.benchmarks import EpisodeResult
+from dfm_vla_ros.benchmarks import EpisodeResult, processes
 from dfm_vla_ros.benchmarks.calvin import CalvinProtocol
 from dfm_vla_ros.benchmarks.calvin import evaluation as calvin
 from dfm_vla_ros.benchmarks.calvin.evaluation import CalvinPlan
@@ -241,9 +241,12 @@ def test_that_a_checkpoint_is_served_to_every_worker_and_all_is_gone_afterwards(
     assert not any(Path(address).parent.exists() for address in addresses)
 
 
-def test_that_a_folder_that_cannot_be_served_says_so(tmp_path: Path) -> None:
+def test_that_a_server_that_does_not_start_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "SERVE", ("false",))
     with (
-        pytest.raises(BenchmarkError, match="before it was ready"),
+        pytest.raises(BenchmarkError, match="ended with 1 before it was ready"),
         served_policies(tmp_path / "nothing", [], 1),
     ):
         pass

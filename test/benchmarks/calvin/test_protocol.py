@@ -1,11 +1,8 @@
-import json
 import math
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks import rebuilt
 from dfm_vla_ros.benchmarks.calvin import (
     METRES,
     CalvinGripper,
@@ -37,13 +34,6 @@ def test_that_another_budget_has_another_name() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["official", "five_times_budget", "dfm_vla"])
-def test_that_a_protocol_survives_its_record(name: str) -> None:
-    protocol = find_preset(CalvinProtocol, name)
-    content = json.loads(json.dumps(asdict(protocol)))
-    assert rebuilt(CalvinProtocol, content, gripper=CalvinGripper) == protocol
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -57,11 +47,6 @@ def test_that_a_protocol_survives_its_record(name: str) -> None:
 def test_that_a_wrong_setting_is_named(content: dict[str, object], message: str) -> None:
     with pytest.raises(BenchmarkError, match=message):
         parse(CalvinProtocol, content, "mine", BenchmarkError)
-
-
-def test_that_an_unknown_preset_is_refused_with_those_there_are() -> None:
-    with pytest.raises(BenchmarkError, match="there are official"):
-        find_preset(CalvinProtocol, "unofficial")
 
 
 def test_that_the_roll_does_not_jump_where_it_crosses_pi() -> None:
