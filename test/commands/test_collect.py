@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import statistics
 
 from dfm_vla_ros.cli import main
-from dfm_vla_ros.commands.collect import SPOOL, collect
 from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.data.format import DatasetError, Episode, save_episode
 from dfm_vla_ros.data.writer import DatasetWriter
+from dfm_vla_ros.sim.collecting import SPOOL, collect
 from dfm_vla_ros.sim.demonstrate import demonstrate, demonstration_spec
 from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.sim.twin import Twin
@@ -36,9 +37,7 @@ def assert_same_content(one: Path, other: Path) -> None:
     assert [row.number for row in left.rows] == [row.number for row in right.rows]
     for a, b in zip(left.episodes(), right.episodes(), strict=True):
         assert_same_episode(a, b)
-    for name, statistics in left.stats.items():
-        for key, values in statistics.items():
-            np.testing.assert_array_equal(values, right.stats[name][key], f"{name} {key}")
+    assert statistics(one) == statistics(other)
 
 
 def assert_same_episode(a: Episode, b: Episode) -> None:

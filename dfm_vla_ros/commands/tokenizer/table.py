@@ -73,7 +73,7 @@ def demonstrations(options: argparse.Namespace) -> Iterator[Path]:
 
 def collect_few(folder: Path, episodes: int, workers: int) -> None:
     """Record ``episodes`` demonstrations of each task in a data set."""
-    from dfm_vla_ros.commands.collect import collect
+    from dfm_vla_ros.sim.collecting import collect
     from dfm_vla_ros.sim.tasks import TASKS
 
     seeds = range(FIRST_SEED, FIRST_SEED + episodes)
