@@ -25,8 +25,8 @@ from dfm_vla_ros.bags.topics import TopicChoice, Topics, find_topics
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.folder import folder_hash
 from dfm_vla_ros.observing.cameras import TRANSPORTS
-from dfm_vla_ros.observing.joints import ARM_TOPICS
 from dfm_vla_ros.observing.sources import (
+    ARM_TOPICS,
     COMMANDED,
     MEASURED,
     Bounds,

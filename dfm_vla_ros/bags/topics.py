@@ -10,12 +10,13 @@ from dfm_vla_ros.bags.reading import Bag
 from dfm_vla_ros.bags.storage import CHUNKS, POLICY_STATUS, TASK_STATUS, TOPICS
 from dfm_vla_ros.errors import BagError
 from dfm_vla_ros.observing.cameras import TRANSPORTS
-from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE
 from dfm_vla_ros.observing.observer import JOINT_STATE
 from dfm_vla_ros.observing.sources import (
+    ARM_TOPICS,
     COMMANDED,
     MEASURED,
     TRIGGER,
+    WHOLE,
     ObserverSettings,
     urdf_names,
 )

@@ -42,8 +42,7 @@ from dfm_vla_ros.nodes.inputs import JointStateHealth, JointStateSource
 from dfm_vla_ros.nodes.lifecycle import ManagedNode, run
 from dfm_vla_ros.nodes.messages import doubles, request
 from dfm_vla_ros.nodes.outputs import Arms, make_output
-from dfm_vla_ros.observing.joints import ArmNames
-from dfm_vla_ros.observing.sources import EpisodeWatch
+from dfm_vla_ros.observing.sources import ArmNames, EpisodeWatch
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
 from dfm_vla_ros.robot.freshness import Moment
 from dfm_vla_ros.robot.plan import Plan

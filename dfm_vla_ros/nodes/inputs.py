@@ -16,9 +16,16 @@ from dfm_vla_ros.msg import ExecutorStatus
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.lifecycle import Parameter
 from dfm_vla_ros.nodes.messages import to_rgb
-from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE, ArmJoiner, ArmNames, JointMessage
 from dfm_vla_ros.observing.observer import TASK_STATUS, Observer
-from dfm_vla_ros.observing.sources import ObserverSettings, TimeBase
+from dfm_vla_ros.observing.sources import (
+    ARM_TOPICS,
+    WHOLE,
+    ArmJoiner,
+    ArmNames,
+    JointMessage,
+    ObserverSettings,
+    TimeBase,
+)
 from dfm_vla_ros.robot.chunks import ChunkRefused
 from dfm_vla_ros.robot.freshness import AHEAD_S, Freshness, Moment
 from dfm_vla_ros.robot.progress import Progress

@@ -21,7 +21,7 @@ from trajectory_msgs.msg import JointTrajectory
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import Ticker, Timeline
 from dfm_vla_ros.nodes.messages import doubles, to_message
-from dfm_vla_ros.observing.joints import ArmNames
+from dfm_vla_ros.observing.sources import ArmNames
 from dfm_vla_ros.robot.executor import Executor
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, JOINT_NAMES
 from dfm_vla_ros.robot.plan import Plan

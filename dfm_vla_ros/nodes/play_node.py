@@ -31,8 +31,7 @@ from dfm_vla_ros.nodes.clock import from_nanoseconds
 from dfm_vla_ros.nodes.inputs import message_type
 from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare, run
 from dfm_vla_ros.observing.cameras import TRANSPORTS
-from dfm_vla_ros.observing.joints import ARM_TOPICS
-from dfm_vla_ros.observing.sources import COMMANDED, MEASURED
+from dfm_vla_ros.observing.sources import ARM_TOPICS, COMMANDED, MEASURED
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS
 
 COMMANDS = (

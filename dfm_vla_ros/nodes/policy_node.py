@@ -26,7 +26,7 @@ from dfm_vla_ros.nodes.policy_parameters import (
     check_device,
     choice,
     loading_options,
-    watch_settings,
+    observer_settings,
 )
 from dfm_vla_ros.nodes.policy_status import PolicyReports, PolicyStatusTopic
 from dfm_vla_ros.policy.policy import Policy
@@ -69,7 +69,7 @@ class PolicyNode(ManagedNode):
         check_device(self.values["device"])
         self._mode = MODES[choice(self.values, "mode", MODES)]
         loading_options(self.values)
-        settings = watch_settings(self.values)
+        settings = observer_settings(self.values)
         self._time, self._lock = StampBase(), threading.Lock()
         self._moving = False
         self.goal: Goal | None = None

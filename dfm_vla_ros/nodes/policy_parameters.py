@@ -76,7 +76,7 @@ PARAMETERS = (
 )
 
 
-def watch_settings(values: Mapping[str, Any]) -> ObserverSettings:
+def observer_settings(values: Mapping[str, Any]) -> ObserverSettings:
     """Return what an observation must keep.
 
     Raises:

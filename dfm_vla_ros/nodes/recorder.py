@@ -21,9 +21,8 @@ from dfm_vla_ros.bags.writing import BagWriter
 from dfm_vla_ros.nodes.inputs import message_type
 from dfm_vla_ros.nodes.lifecycle import Parameter, ParameterError, declare, run
 from dfm_vla_ros.observing.cameras import TRANSPORTS
-from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE
 from dfm_vla_ros.observing.observer import JOINT_STATE
-from dfm_vla_ros.observing.sources import COMMANDED
+from dfm_vla_ros.observing.sources import ARM_TOPICS, COMMANDED, WHOLE
 from dfm_vla_ros.robot.joints import CAMERAS
 
 DEPTH = 200

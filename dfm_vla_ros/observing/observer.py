@@ -8,13 +8,17 @@ from typing import Any
 import numpy as np
 
 from dfm_vla_ros.observing.cameras import IS_GRIPPER, Camera, Rgb, to_rgb
-from dfm_vla_ros.observing.joints import ARM_TOPICS, WHOLE, ArmJoiner, ArmNames, Joints
 from dfm_vla_ros.observing.sources import (
+    ARM_TOPICS,
     COMMANDED,
     MEASURED,
     SOURCES,
     TRIGGER,
+    WHOLE,
+    ArmJoiner,
+    ArmNames,
     EpisodeWatch,
+    Joints,
     Moment,
     ObserverSettings,
     Source,

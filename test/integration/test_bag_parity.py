@@ -23,7 +23,7 @@ from dfm_vla_ros.data.dataset import Dataset
 from dfm_vla_ros.nodes import qos
 from dfm_vla_ros.nodes.clock import StampBase
 from dfm_vla_ros.nodes.inputs import LiveObserver, message_type
-from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
+from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, observer_settings
 from dfm_vla_ros.observing.cameras import TRANSPORTS
 from dfm_vla_ros.observing.sources import ObserverSettings
 from dfm_vla_ros.policy.types import Observation
@@ -51,7 +51,7 @@ class Live:
         self.now_ns = 0
         self.fed = 0
         self.time = StampBase()
-        self.watch = LiveObserver(self.node, self.time, watch_settings(values), self.look)
+        self.watch = LiveObserver(self.node, self.time, observer_settings(values), self.look)
         self.count_messages()
         self.publishers = {
             topic: self.bag.create_publisher(message_type(kind), topic, self.profile(topic))

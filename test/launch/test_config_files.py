@@ -7,7 +7,7 @@ import yaml
 
 from dfm_vla_ros.nodes import executor_node, monitor_node, policy_node, sim_node
 from dfm_vla_ros.nodes.outputs import OUTPUTS
-from dfm_vla_ros.observing.joints import ArmNames
+from dfm_vla_ros.observing.sources import ArmNames
 from dfm_vla_ros.resources import resource_path
 
 NODES = {

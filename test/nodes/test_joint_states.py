@@ -7,7 +7,7 @@ from builtin_interfaces.msg import Time
 from sensor_msgs.msg import JointState
 
 from dfm_vla_ros.nodes.inputs import JointStateSource
-from dfm_vla_ros.observing.joints import ArmNames, JointNamesError
+from dfm_vla_ros.observing.sources import ArmNames, JointNamesError
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 
 DRIVER = [*(f"joint{i}" for i in range(1, 7)), "gripper"]

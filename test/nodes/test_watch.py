@@ -14,7 +14,7 @@ from sensor_msgs.msg import JointState
 
 from dfm_vla_ros.nodes.clock import StampBase
 from dfm_vla_ros.nodes.inputs import LiveObserver
-from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, watch_settings
+from dfm_vla_ros.nodes.policy_parameters import PARAMETERS, observer_settings
 from dfm_vla_ros.observing.cameras import Rgb, joints_moving
 from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
@@ -54,7 +54,7 @@ def node() -> Node:
 @pytest.fixture
 def watch(node: Node) -> LiveObserver:
     values = {parameter.name: parameter.default for parameter in PARAMETERS}
-    return LiveObserver(node, StampBase(), watch_settings(values), lambda: None)
+    return LiveObserver(node, StampBase(), observer_settings(values), lambda: None)
 
 
 def with_value(joint: str, value: float) -> np.ndarray:
