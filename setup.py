@@ -45,7 +45,7 @@ setup(
     author_email="maintainers@users.noreply.example",
     license="Apache-2.0",
     packages=find_packages(include=["dfm_vla_ros", "dfm_vla_ros.*"]),
-    package_data={"dfm_vla_ros.report": ["page/*"]},
+    package_data={"dfm_vla_ros.report": ["page/*", "page/vendor/*"]},
     python_requires=">=3.11",
     install_requires=requirements(),
     extras_require={"rerun": ["rerun-sdk>=0.23"]},

@@ -28,14 +28,15 @@ from screenshot import shot
 from dfm_vla_ros.evaluation.runner import Loop, load_loop
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.report.content import (
+    FilmEncoder,
+    Picture,
     PredictedChunk,
     Reference,
     Refinement,
     ReplayRun,
     Report,
 )
-from dfm_vla_ros.report.pictures import FilmEncoder, Picture
-from dfm_vla_ros.report.writing import write_report
+from dfm_vla_ros.report.page import write_report
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 

@@ -102,8 +102,15 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyUp", modifiers=modifiers, **common)
         self.settle()
 
-    def hover(self, selector: str, right: float = 0.5, down: float = 0.5) -> None:
-        """Move the pointer into an element, by parts of its size."""
+    def click(self, selector: str, right: float = 0.5, down: float = 0.5) -> None:
+        """Move the pointer into an element and press its left button."""
+        x, y = self.hover(selector, right, down)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        self.settle()
+
+    def hover(self, selector: str, right: float = 0.5, down: float = 0.5) -> tuple[float, float]:
+        """Move the pointer into an element, by parts of its size; return where it is [px]."""
         found = json.dumps(selector)
         box = self.value(
             f"(() => {{ const e = document.querySelector({found});"
@@ -113,6 +120,7 @@ class Page:
         x, y = box[0] + right * box[2], box[1] + down * box[3]
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         self.settle()
+        return x, y
 
     def size(self, width: int, height: int, dark: bool = False) -> None:
         """Set the window's size [px] and the colours that the system prefers."""

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from dfm_vla_ros.report.content import (
     EpisodeRow,
     EvaluationRun,
+    Film,
+    FilmEncoder,
     Gap,
+    Picture,
     PredictedChunk,
     Reference,
     Refinement,
@@ -20,7 +23,6 @@ from dfm_vla_ros.report.content import (
     Source,
     TaskRow,
 )
-from dfm_vla_ros.report.pictures import Film, FilmEncoder, Picture
 
 ARMS = ("left", "right")
 JOINTS = tuple(

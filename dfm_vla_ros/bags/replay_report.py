@@ -14,14 +14,16 @@ from dfm_vla_ros.bags.replay import Answer, image_topics, parity, read_images
 from dfm_vla_ros.bags.replay_records import ChunkRecord, Recording
 from dfm_vla_ros.observing.sources import COMMANDED, MEASURED, TRIGGER
 from dfm_vla_ros.report.content import (
+    Film,
+    FilmEncoder,
     Gap,
+    Picture,
     PredictedChunk,
     Reference,
     Refinement,
     ReplayRun,
     Source,
 )
-from dfm_vla_ros.report.pictures import Film, FilmEncoder, Picture
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import JointLimits

@@ -35,7 +35,7 @@ from dfm_vla_ros.observing.sources import (
 )
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.report.content import Reference, ReplayRun, Report
-from dfm_vla_ros.report.writing import write_report
+from dfm_vla_ros.report.page import write_report
 from dfm_vla_ros.robot.joints import CAMERAS
 from dfm_vla_ros.tokens import ActionCodec, load_action_tokenizer
 

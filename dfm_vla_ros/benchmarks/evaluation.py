@@ -15,7 +15,7 @@ from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool, policy_abou
 from dfm_vla_ros.benchmarks.results import EpisodeBook, Progress
 from dfm_vla_ros.benchmarks.worker import FRAMES
 from dfm_vla_ros.errors import BenchmarkError
-from dfm_vla_ros.report.pictures import FilmEncoder
+from dfm_vla_ros.report.content import FilmEncoder
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.schema import parse, read_yaml
 

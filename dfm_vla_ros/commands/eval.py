@@ -26,8 +26,7 @@ from dfm_vla_ros.workers import run_parallel
 
 if TYPE_CHECKING:
     from dfm_vla_ros.evaluation.runner import EpisodeResult, Watch
-    from dfm_vla_ros.report.content import EvaluationRun
-    from dfm_vla_ros.report.pictures import Film
+    from dfm_vla_ros.report.content import EvaluationRun, Film
 
     Films = dict[tuple[str, int], Film]
 
@@ -180,7 +179,7 @@ def _episode(job: tuple[str, int]) -> tuple[int, EpisodeResult | str, Film | Non
     if not _filmed:
         return job[1], _outcome(job, None), None
     from dfm_vla_ros.evaluation.runner import WATCH_PERIOD_S
-    from dfm_vla_ros.report.pictures import FilmEncoder
+    from dfm_vla_ros.report.content import FilmEncoder
 
     encoder = FilmEncoder(1 / WATCH_PERIOD_S, ", ".join(CAMERAS))
     outcome = _outcome(job, encoder.add)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.report.content import EpisodeRow, EvaluationRun, Report, TaskRow
-from dfm_vla_ros.report.pictures import Film
-from dfm_vla_ros.report.writing import write_report
+from dfm_vla_ros.report.content import EpisodeRow, EvaluationRun, Film, Report, TaskRow
+from dfm_vla_ros.report.page import write_report
 
 PAGE, RESULT, TABLE, FILMS = "index.html", "result.json", "episodes.csv", "films"
 SHOWN = {"failure": 4, "success": 2}

@@ -1,21 +1,161 @@
-"""What a report can show; every part may be left out, and the page leaves out its plots."""
+"""What a report page shows: replays, evaluations, pictures, films; each may be left out."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 
+import av
+import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.report.pictures import Film, Picture
 
 Floats = NDArray[np.float64]
+Rgb = NDArray[np.uint8]
+
+PICTURE_PX = 160
+"""Longest side of a picture."""
+VIEW_PX = 128
+"""Side of one camera's square in a film."""
+JPEG_QUALITY = 85
+KEY_FRAMES = 20
+"""Frames between those that a player can jump to."""
 
 
 class ReportError(DfmVlaError):
     """Content whose parts do not fit together, or a page that cannot be written."""
+
+
+class PictureError(DfmVlaError):
+    """An image that cannot be shown."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file of the media type ``kind``; sizes in pixels."""
+
+    data: bytes
+    kind: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, image: Rgb, longest_px: int = PICTURE_PX) -> Picture:
+        """Return a JPEG of an RGB image (H, W, 3), made smaller if its longest side is longer.
+
+        Raises:
+            PictureError: ``image`` is not (H, W, 3) uint8.
+        """
+        checked = _checked(image)
+        scale = longest_px / max(checked.shape[:2])
+        if scale < 1:
+            size = (round(checked.shape[1] * scale), round(checked.shape[0] * scale))
+            checked = cv2.resize(checked, size, interpolation=cv2.INTER_AREA)
+        bgr = cv2.cvtColor(checked, cv2.COLOR_RGB2BGR)
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        return cls(data.tobytes(), "image/jpeg", checked.shape[1], checked.shape[0])
+
+
+@dataclass(frozen=True)
+class Film:
+    """A video file of the media type ``kind``; ``start_s``: time of its first frame in the run."""
+
+    data: bytes
+    kind: str
+    caption: str
+    start_s: float
+    duration_s: float
+    width: int
+    height: int
+
+
+class FilmEncoder:
+    """Encodes frames as they come: all cameras side by side, H.264."""
+
+    def __init__(
+        self,
+        rate_hz: float,
+        caption: str = "",
+        start_s: float = 0.0,
+        view_px: int = VIEW_PX,
+        quality: int = 24,
+    ) -> None:
+        """Begin a film whose first frame is at ``start_s``; a smaller ``quality`` is better."""
+        self._rate, self._caption, self._start_s = rate_hz, caption, start_s
+        self._view_px, self._quality = view_px, quality
+        self._file = io.BytesIO()
+        self._container = av.open(self._file, "w", format="mp4")
+        self._stream: av.VideoStream | None = None
+        self._frames = 0
+
+    def add(self, images: Mapping[str, Rgb], below: Rgb | None = None) -> None:
+        """Add a frame: camera -> RGB image (H, W, 3), the same cameras each time.
+
+        Args:
+            images: shown side by side in squares.
+            below: a strip (H, W, 3) as wide as all squares, shown below them.
+
+        Raises:
+            PictureError: an image is malformed, or there is none.
+        """
+        if not images:
+            raise PictureError("a frame without images: give at least one camera")
+        row = np.hstack([square(_checked(image), self._view_px) for image in images.values()])
+        row = row if below is None else np.vstack([row, below])
+        stream = self._stream or self._begin(row)
+        if row.shape[:2] != (stream.height, stream.width):
+            raise PictureError(
+                f"a frame of {len(images)} cameras in a film that began with another number: "
+                "give the same cameras each time"
+            )
+        self._container.mux(stream.encode(av.VideoFrame.from_ndarray(row, format="rgb24")))
+        self._frames += 1
+
+    def finish(self) -> Film | None:
+        """Return the film, None if it has no frame; nothing can be added afterwards."""
+        if self._stream is None:
+            self._container.close()
+            return None
+        self._container.mux(self._stream.encode())
+        self._container.close()
+        size = (self._stream.width, self._stream.height)
+        length_s = self._frames / self._rate
+        data = self._file.getvalue()
+        return Film(data, "video/mp4", self._caption, self._start_s, length_s, *size)
+
+    def _begin(self, row: Rgb) -> av.VideoStream:
+        rate = Fraction(self._rate).limit_denominator(1000)
+        stream = self._container.add_stream("libx264", rate=rate)
+        stream.height, stream.width = row.shape[:2]
+        stream.pix_fmt, stream.gop_size = "yuv420p", KEY_FRAMES
+        stream.options = {"crf": str(self._quality), "preset": "veryfast", "threads": "1"}
+        self._stream = stream
+        return stream
+
+
+def square(image: Rgb, side: int) -> Rgb:
+    """Return the image scaled to fit a black square of ``side`` pixels."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    filled = np.zeros((side, side, 3), dtype=np.uint8)
+    top, left = (side - size[1]) // 2, (side - size[0]) // 2
+    filled[top : top + size[1], left : left + size[0]] = cv2.resize(image, size, interpolation=how)
+    return filled
+
+
+def _checked(image: Rgb) -> Rgb:
+    array = np.asarray(image)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8 or not array.size:
+        raise PictureError(
+            f"an image of shape {array.shape}, {array.dtype}: give RGB (H, W, 3) uint8"
+        )
+    return np.ascontiguousarray(array)
 
 
 @dataclass(frozen=True)
@@ -82,13 +222,7 @@ class PredictedChunk:
 
 @dataclass(frozen=True)
 class Gap:
-    """A stretch in which a source was silent for too long, or which could not be read.
-
-    Attributes:
-        source: topic or camera.
-        start_s, end_s: in the run [s].
-        reason: what is known of it.
-    """
+    """A stretch of the run [s] in which a source was silent too long, or could not be read."""
 
     source: str
     start_s: float
@@ -98,15 +232,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class Source:
-    """One topic of a bag.
-
-    Attributes:
-        name: of the topic.
-        messages: how many were read.
-        rate_hz: their usual rate, 0: not known.
-        longest_gap_s: between two of them [s].
-        remark: what is wrong with it; empty: nothing.
-    """
+    """One topic of a bag; ``rate_hz`` 0: not known, ``remark``: what is wrong with it."""
 
     name: str
     messages: int
@@ -117,16 +243,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Reference:
-    """A picture that a camera should resemble.
-
-    Attributes:
-        camera: its name.
-        image: (H, W, 3) uint8 RGB.
-        origin: where it comes from: a data set, a good run.
-    """
+    """A picture (H, W, 3) uint8 RGB that a camera should resemble, and where it comes from."""
 
     camera: str
-    image: NDArray[np.uint8]
+    image: Rgb
     origin: str = ""
 
 
@@ -147,8 +267,7 @@ class ReplayRun:
         gaps: silences.
         sources: topics of the bag.
         films: what the cameras saw.
-        samples: camera -> (H, W, 3) uint8 RGB, the picture to hold against the references (say,
-            the first one).
+        samples: camera -> (H, W, 3) uint8 RGB, the picture to compare with the references.
         references: what the cameras should see.
         facts: name -> value, shown in a table.
         problems: what was wrong with the recording, one sentence each.
@@ -167,7 +286,7 @@ class ReplayRun:
     gaps: tuple[Gap, ...] = ()
     sources: tuple[Source, ...] = ()
     films: tuple[Film, ...] = ()
-    samples: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    samples: Mapping[str, Rgb] = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
@@ -188,14 +307,9 @@ class ReplayRun:
 
 @dataclass(frozen=True)
 class TaskRow:
-    """Success at one task.
+    """Success at one task, with the 95% interval ``low`` to ``high`` of its rate.
 
-    Attributes:
-        task: its name.
-        successes, episodes: counts; an episode that ended in an error is neither.
-        errors: how many those are.
-        low, high: 95% interval of the rate.
-        instruction: its sentence.
+    An episode that ended in an error is counted in ``errors`` alone.
     """
 
     task: str
@@ -238,14 +352,7 @@ class EpisodeRow:
 
 @dataclass(frozen=True)
 class EvaluationRun:
-    """One checkpoint over many episodes.
-
-    Attributes:
-        name: label in plots.
-        tasks: one row each.
-        episodes: in any order.
-        facts: name -> value, shown in a table.
-    """
+    """One checkpoint over many episodes."""
 
     name: str
     tasks: tuple[TaskRow, ...]
@@ -255,14 +362,7 @@ class EvaluationRun:
 
 @dataclass(frozen=True)
 class Report:
-    """A page.
-
-    Attributes:
-        title: its heading.
-        facts: name -> value: commands, seeds, versions.
-        replays: one, or several on the same recording to be seen side by side.
-        evaluations: likewise.
-    """
+    """A page; several replays (on one recording) or evaluations are shown side by side."""
 
     title: str
     facts: Mapping[str, str] = field(default_factory=dict)

@@ -7,15 +7,12 @@ import numpy as np
 import pytest
 from report_synthetic import HORIZON, JOINTS, UNITS, broken, motion, run
 
-from dfm_vla_ros.report.content import PredictedChunk, ReplayRun, ReportError
-from dfm_vla_ros.report.figures import compare, figures_of, following
-from dfm_vla_ros.report.pictures import Picture
-from dfm_vla_ros.report.remarks import remarks
+from dfm_vla_ros.report.content import Picture, PredictedChunk, ReplayRun, ReportError
+from dfm_vla_ros.report.figures import figures_of, following, remarks
 
 
 def remarks_of(seen: ReplayRun) -> list[str]:
-    comparison = compare(seen.samples, seen.references)
-    return list(remarks(seen, figures_of(seen), comparison, following(seen)))
+    return list(remarks(seen, figures_of(seen)))
 
 
 @pytest.fixture(scope="module")

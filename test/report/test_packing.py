@@ -1,96 +1,71 @@
+"""What is packed into a page, without a browser."""
+
 from __future__ import annotations
 
 import base64
 import json
 import zlib
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_shapes, arrays
+from report_synthetic import run
 
-from dfm_vla_ros.report.content import Report, ReportError
-from dfm_vla_ros.report.pictures import Picture
-from dfm_vla_ros.report.writing import Packer, page, script_json
+from dfm_vla_ros.report.content import Picture, Report, ReportError
+from dfm_vla_ros.report.page import Assets, page, write_report
 
 
-def unpacked(packer: Packer, packed: dict[str, Any]) -> np.ndarray:
-    """Return an array as the page reads it."""
-    content = zlib.decompress(base64.b64decode(packer.arrays()))
-    count = int(np.prod(packed["shape"]))
-    levels = np.frombuffer(content, "<" + np.dtype(packed["type"]).str[1:], count, packed["array"])
-    levels = levels.reshape(packed["shape"])
-    if "step" not in packed:
-        return levels
-    return np.where(levels == 65535, np.nan, packed["low"] + packed["step"] * levels)
+def unpacked(assets: Assets) -> dict[str, Any]:
+    """Return plots and runs as the page reads them."""
+    return json.loads(zlib.decompress(base64.b64decode(assets.data())))
 
 
-@given(
-    arrays(
-        np.float64,
-        array_shapes(max_dims=3, max_side=5),
-        elements=st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf]),
-    )
-)
-def test_that_floats_come_back_within_half_a_step_and_the_rest_as_nan(values: np.ndarray) -> None:
-    packer = Packer()
-    packed = packer.pack(values)
-    back, known = unpacked(packer, packed), np.isfinite(values)
-    assert back.shape == values.shape
-    assert np.isnan(back[~known]).all()
-    coarse = 1e-40 + 6e-8 * np.abs(values[known]).max(initial=0.0)
-    bound = 0.5 * packed["step"] if "step" in packed else coarse
-    assert np.abs(back - values)[known].max(initial=0.0) <= bound * (1 + 1e-9)
-    assert packed.get("step", 0.0) <= 1e-3
-
-
-@given(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=9))
-def test_that_whole_numbers_come_back_exactly(numbers: list[int]) -> None:
-    packer = Packer()
-    packer.pack(np.array([1], dtype=np.uint8))  # so that the next piece must be aligned
-    packed = packer.pack(np.array(numbers))
-    assert packed["array"] % np.dtype(packed["type"]).itemsize == 0
-    assert unpacked(packer, packed).tolist() == numbers
-
-
-def test_that_times_of_an_hour_are_kept_to_the_millisecond() -> None:
-    packer, times_s = Packer(), np.arange(0, 3600, 0.05)
-    assert np.abs(unpacked(packer, packer.pack(times_s)) - times_s).max() < 1e-3
-
-
-def test_that_equal_arrays_and_pictures_are_stored_once() -> None:
-    packer = Packer()
-    picture = Picture.of(np.full((8, 8, 3), 90, dtype=np.uint8))
-    first, second = (packer.pack({"a": np.arange(900.0), "p": picture}) for _ in range(2))
-    assert first == second
-    assert len(base64.b64decode(packer.files())) == len(picture.data)
+def test_that_values_are_kept_to_five_decimals_and_the_rest_is_null() -> None:
+    assets, x = Assets(), np.array([-1.0, 1.23456789, 3600.001])
+    y = np.array([np.nan, np.inf, 1e-4], dtype=np.float32)
+    assets.chart("title", "rad", "time [s]", x, series=[{"y": y, "n": np.int64(3)}])
+    (chart,) = unpacked(assets)["charts"]
+    assert chart["x"] == [-1.0, 1.23457, 3600.001]
+    assert chart["series"] == [{"y": [None, None, 0.0001], "n": 3}]
+    assert chart["title"] == assets.title(0) == "title [rad]"
 
 
 def test_that_what_cannot_be_shown_is_refused_by_its_kind() -> None:
-    with pytest.raises(ReportError, match="a complex cannot be shown"):
-        Packer().pack({"z": 1j})
-    with pytest.raises(ReportError, match="32-bit"):
-        Packer().pack(np.array([2**40]))
+    assets = Assets()
+    assets.chart("", "", "", [1], series=object())
+    with pytest.raises(ReportError, match="a object cannot be shown"):
+        assets.data()
 
 
-def test_that_a_page_is_html_whatever_the_title_says() -> None:
-    text = "</script><b>&'\"\u2028</title>"
-    content = page(Report(text, facts={text: text}))
-    assert text not in content
+def test_that_equal_pictures_are_stored_once() -> None:
+    assets, image = Assets(), np.full((8, 8, 3), 90, dtype=np.uint8)
+    assert [assets.file(Picture.of(image)) for _ in range(2)] == [0, 0]
+    assert assets.file(Picture.of(image + 9)) == 1
+    first, _ = json.loads(assets.files())
+    assert base64.b64decode(first["data"]) == Picture.of(image).data
+
+
+def test_that_a_page_is_html_whatever_the_bag_says() -> None:
+    text = "</script><b>&'\"\u2028</title>{{ 1 + 1 }}"
+    evil = replace(run(), name=text, facts={text: text}, problems=(text,), films=())
+    content = page(Report(text, {text: text}, (evil,)))
+    assert "<b>" not in content
     assert content.count("</title>") == 1
     assert content.count("</script>") == 4
-    data = content.split('id="data">')[1].split("</script>")[0]
-    assert json.loads(data)["facts"] == {text: text}
-
-
-def test_that_json_holds_no_character_that_ends_a_script() -> None:
-    assert not set("<>&\u2028") & set(script_json({"a<b>&": "\u2028</script>", "n": [None, 1.5]}))
+    assert content.count("{{ 1 + 1 }}") > 4
 
 
 def test_that_a_page_asks_nothing_of_the_network() -> None:
     content = page(Report("empty"))
-    assert "http://" not in content.replace("http://www.w3.org/2000/svg", "")
-    assert "https://" not in content
+    licence = "/*! https://github.com/leeoniya/uPlot"
+    assert "https://" not in content.replace(licence, "")
+    assert "http://" not in content
     assert "default-src 'none'" in content
+
+
+def test_that_a_page_that_cannot_be_written_names_its_path(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ReportError, match=r"file/page\.html cannot be written: .*choose another"):
+        write_report(Report("empty"), tmp_path / "file" / "page.html")
