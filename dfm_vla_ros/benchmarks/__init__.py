@@ -73,7 +73,7 @@ class SimulatorJob:
 
 
 @dataclass(frozen=True)
-class EpisodeResult:
+class EpisodeOutcome:
     """How an episode went.
 
     Attributes:

@@ -10,9 +10,9 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import BenchmarkProtocol, EpisodeId, EpisodeResult
+from dfm_vla_ros.benchmarks import BenchmarkProtocol, EpisodeId, EpisodeOutcome
 from dfm_vla_ros.benchmarks.processes import Program, SimulatorPool, policy_about
-from dfm_vla_ros.benchmarks.results import EpisodeBook, Progress
+from dfm_vla_ros.benchmarks.results import EpisodeBook, EpisodeProgress
 from dfm_vla_ros.benchmarks.worker import FRAMES
 from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.report.content import FilmEncoder
@@ -100,7 +100,7 @@ class BenchmarkPlan(ABC):
         replan = self.protocol.replan or execute_steps
         return replace(self, protocol=replace(self.protocol, replan=replan))
 
-    def figures(self, episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
+    def figures(self, episodes: Sequence[EpisodeOutcome]) -> dict[str, Any]:
         """Return figures of this benchmark alone, for the result."""
         return {}
 
@@ -131,7 +131,7 @@ def evaluate(
         book = EpisodeBook(plan.folder, plan.common(policy.checkpoint_hash, pool.about))
         episodes = plan.episodes()
         missing = book.missing(episodes, again)
-        progress = Progress(len(episodes), len(episodes) - len(missing))
+        progress = EpisodeProgress(len(episodes), len(episodes) - len(missing))
         groups = plan.groups(missing, len(addresses))
         for job, episode in pool.run(groups, limit_s):
             book.keep(episode)
@@ -144,7 +144,7 @@ def evaluate(
     return book
 
 
-def make_film(plan: BenchmarkPlan, job: Any, episode: EpisodeResult) -> None:
+def make_film(plan: BenchmarkPlan, job: Any, episode: EpisodeOutcome) -> None:
     """Turn the frames (F, C, H, W, 3) that an episode left into a film, and delete them."""
     frames, protocol = Path(job.keep) / FRAMES, plan.protocol
     if not frames.exists():

@@ -16,7 +16,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from dfm_vla_ros import children
-from dfm_vla_ros.benchmarks import EpisodeResult, SimulatorJob
+from dfm_vla_ros.benchmarks import EpisodeOutcome, SimulatorJob
 from dfm_vla_ros.errors import BenchmarkError, SimulatorLost
 from dfm_vla_ros.remote.client import PolicyClient
 from dfm_vla_ros.remote.protocol import About
@@ -119,10 +119,10 @@ class SimulatorPool:
 
     def run(
         self, groups: Sequence[Sequence[SimulatorJob]], limit_s: float
-    ) -> Iterator[tuple[Any, EpisodeResult]]:
+    ) -> Iterator[tuple[Any, EpisodeOutcome]]:
         """Yield every job with how its episode went, as they end; longer is an error [s]."""
         waiting: SimpleQueue[Sequence[SimulatorJob]] = SimpleQueue()
-        ended: SimpleQueue[tuple[SimulatorJob, EpisodeResult]] = SimpleQueue()
+        ended: SimpleQueue[tuple[SimulatorJob, EpisodeOutcome]] = SimpleQueue()
         for group in groups:
             waiting.put(group)
 
@@ -146,14 +146,14 @@ class SimulatorPool:
         for process in list(self._processes.values()):
             process.close()
 
-    def _episode(self, number: int, job: SimulatorJob, limit_s: float) -> EpisodeResult:
+    def _episode(self, number: int, job: SimulatorJob, limit_s: float) -> EpisodeOutcome:
         job = replace(job, policy=self._policies[number])
         try:
             answer = self._started(number).ask(job, limit_s)
         except SimulatorLost as error:
             self._processes.pop(number, None)
             answer = {"error": f"SimulatorLost: {error}"}
-        return EpisodeResult(*job.episode, **answer)
+        return EpisodeOutcome(*job.episode, **answer)
 
     def _started(self, number: int) -> SimulatorProcess:
         if number not in self._processes:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from dfm_vla_ros.benchmarks import EpisodeId, EpisodeResult
+from dfm_vla_ros.benchmarks import EpisodeId, EpisodeOutcome
 from dfm_vla_ros.evaluation.statistics import wilson
 from dfm_vla_ros.files import Book, BookError, write_json
 
@@ -27,26 +27,26 @@ class EpisodeBook(Book):
     def __init__(self, folder: Path, common: Mapping[str, Any]) -> None:
         """Open the book in ``folder``, or begin it."""
         super().__init__(folder / EPISODES, common)
-        self._episodes: dict[EpisodeId, EpisodeResult] = {}
+        self._episodes: dict[EpisodeId, EpisodeOutcome] = {}
         for number, row in enumerate(self.rows, start=2):
             try:
-                self._hold(EpisodeResult(**row))
+                self._hold(EpisodeOutcome(**row))
             except TypeError as error:
                 raise BookError(
                     f"{self.path}, line {number} is no episode: {error}; remove the line"
                 ) from error
 
     @property
-    def episodes(self) -> list[EpisodeResult]:
+    def episodes(self) -> list[EpisodeOutcome]:
         """Those that have ended, the last try of each."""
         return list(self._episodes.values())
 
     @property
-    def errors(self) -> list[EpisodeResult]:
+    def errors(self) -> list[EpisodeOutcome]:
         """Those that ended in an error."""
         return [episode for episode in self.episodes if episode.error]
 
-    def keep(self, episode: EpisodeResult) -> None:
+    def keep(self, episode: EpisodeOutcome) -> None:
         """Add an episode."""
         self.add(asdict(episode))
         self._hold(episode)
@@ -74,11 +74,11 @@ class EpisodeBook(Book):
         write_json(path, content)
         return path
 
-    def _hold(self, episode: EpisodeResult) -> None:
+    def _hold(self, episode: EpisodeOutcome) -> None:
         self._episodes[episode.episode] = episode
 
 
-def success_rows(episodes: Sequence[EpisodeResult]) -> Rows:
+def success_rows(episodes: Sequence[EpisodeOutcome]) -> Rows:
     """Return a row of each task, then one of its suite, for all suites, in order of appearance.
 
     Returns:
@@ -95,7 +95,7 @@ def success_rows(episodes: Sequence[EpisodeResult]) -> Rows:
     return found
 
 
-def _row(suite: str, task: str, episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
+def _row(suite: str, task: str, episodes: Sequence[EpisodeOutcome]) -> dict[str, Any]:
     ended = [episode for episode in episodes if not episode.error]
     successes = sum(episode.success for episode in ended)
     return {
@@ -130,7 +130,7 @@ def markdown(rows: Rows) -> list[str]:
     return lines
 
 
-class Progress:
+class EpisodeProgress:
     """Counts the episodes of this run; the rate is theirs, not that of an earlier one."""
 
     def __init__(
@@ -141,7 +141,7 @@ class Progress:
         self._clock, self._began_s = clock, clock()
         self._count = self._successes = self._errors = 0
 
-    def add(self, episode: EpisodeResult) -> str:
+    def add(self, episode: EpisodeOutcome) -> str:
         """Count an episode and return a line about it, the run so far and the time left."""
         self._count += 1
         self._errors += bool(episode.error)

@@ -142,13 +142,13 @@ def run_presets(options: argparse.Namespace) -> int:
     """Print every preset."""
     from dfm_vla_ros.benchmarks.evaluation import presets
     from dfm_vla_ros.benchmarks.libero import LiberoProtocol
-    from dfm_vla_ros.benchmarks.libero.scenes import Variation
+    from dfm_vla_ros.benchmarks.libero.scenes import SceneVariation
 
     for name, protocol in presets(LiberoProtocol).items():
         print(f"{name}:")
         for key, value in asdict(protocol).items():
             print(f"  {key}: {value}")
-    print("variations:", ", ".join(presets(Variation)))
+    print("variations:", ", ".join(presets(SceneVariation)))
     return 0
 
 

@@ -14,7 +14,7 @@ import pytest
 from served import ABOUT, echo, serving
 from small import small_checkpoint
 
-from dfm_vla_ros.benchmarks import EpisodeResult, processes
+from dfm_vla_ros.benchmarks import EpisodeOutcome, processes
 from dfm_vla_ros.benchmarks.calvin import CalvinProtocol
 from dfm_vla_ros.benchmarks.calvin import evaluation as calvin
 from dfm_vla_ros.benchmarks.calvin.evaluation import CalvinPlan
@@ -68,7 +68,7 @@ def plan(tmp_path: Path) -> CalvinPlan:
     return CalvinPlan(protocol=protocol, folder=tmp_path / "out", chains=chains, numbers=range(6))
 
 
-def _run(plan: CalvinPlan, program: Program, again: bool = False) -> list[EpisodeResult]:
+def _run(plan: CalvinPlan, program: Program, again: bool = False) -> list[EpisodeOutcome]:
     """Return the episodes of this run."""
     folder, lines = plan.folder.parent, list[str]()
     with ExitStack() as stack:
@@ -114,7 +114,7 @@ def test_that_frames_become_a_film(plan: CalvinPlan) -> None:
     job = replace(plan, films=1).job(0)
     Path(job.keep).mkdir(parents=True)
     np.save(Path(job.keep) / "frames.npy", np.zeros((4, 1, 16, 16, 3), np.uint8))
-    make_film(plan, job, EpisodeResult(*job.episode))
+    make_film(plan, job, EpisodeOutcome(*job.episode))
     assert (plan.folder / "films/chain0000.mp4").stat().st_size and not any(
         Path(job.keep).iterdir()
     )

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from dfm_vla_ros.benchmarks import EpisodeResult
+from dfm_vla_ros.benchmarks import EpisodeOutcome
 from dfm_vla_ros.benchmarks.results import (
     EPISODES,
     EpisodeBook,
-    Progress,
+    EpisodeProgress,
     average,
     markdown,
     success_rows,
@@ -21,9 +21,9 @@ from dfm_vla_ros.evaluation.statistics import wilson
 from dfm_vla_ros.files import BookError
 
 COMMON = {"checkpoint": "c0ffee", "preset": "openpi", "seed": 7}
-WON = EpisodeResult("goal", "push", 0, True, 80, 2.0, details={"states": [1.5]})
-LOST = EpisodeResult("goal", "push", 1, False, 300, 4.0)
-BROKE = EpisodeResult("goal", "open", 0, False, 12, 1.0, error="the simulator has gone")
+WON = EpisodeOutcome("goal", "push", 0, True, 80, 2.0, details={"states": [1.5]})
+LOST = EpisodeOutcome("goal", "push", 1, False, 300, 4.0)
+BROKE = EpisodeOutcome("goal", "open", 0, False, 12, 1.0, error="the simulator has gone")
 
 
 def test_that_a_book_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_that_the_table_and_the_result_say_it_all(tmp_path: Path) -> None:
 
 def test_that_the_time_left_is_at_this_runs_rate() -> None:
     now = [0.0]
-    progress = Progress(10, done_before=4, clock=lambda: now[0])
+    progress = EpisodeProgress(10, done_before=4, clock=lambda: now[0])
     now[0] = 30.0
     assert progress.add(WON) == (
         "[5/10, 0:02:30 left, 1 successes, 0 errors] goal push 0: success after 80 steps, 2.0 s"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dfm_vla_ros.benchmarks import EpisodeId, EpisodeResult
+from dfm_vla_ros.benchmarks import EpisodeId, EpisodeOutcome
 from dfm_vla_ros.benchmarks.calvin import CHAIN, SUITE, CalvinJob, CalvinProtocol
 from dfm_vla_ros.benchmarks.calvin.simulator import check_folder
 from dfm_vla_ros.benchmarks.calvin.tasks import LENGTH, OFFICIAL, Chain, checksum
@@ -103,12 +103,12 @@ class CalvinPlan(BenchmarkPlan):
         """Return where the film of a chain goes."""
         return Path(f"{job.keep}.mp4")
 
-    def figures(self, episodes: Sequence[EpisodeResult]) -> dict[str, Any]:
+    def figures(self, episodes: Sequence[EpisodeOutcome]) -> dict[str, Any]:
         """Return the figures that papers give."""
         return {"calvin": metrics(episodes, self.chains)}
 
 
-def metrics(episodes: Sequence[EpisodeResult], chains: Sequence[Chain]) -> dict[str, Any]:
+def metrics(episodes: Sequence[EpisodeOutcome], chains: Sequence[Chain]) -> dict[str, Any]:
     """Return the figures of the chains that ran to their end.
 
     Args:
@@ -144,7 +144,7 @@ def _mean(lengths: Sequence[int]) -> dict[str, Any] | None:
     return {"mean": mean, "interval": (max(0.0, mean - half), min(float(LENGTH), mean + half))}
 
 
-def _tasks(episodes: Sequence[EpisodeResult], chains: Sequence[Chain]) -> dict[str, Any]:
+def _tasks(episodes: Sequence[EpisodeOutcome], chains: Sequence[Chain]) -> dict[str, Any]:
     done, tried = Counter[str](), Counter[str]()
     for episode in episodes:
         tasks, length = chains[episode.number].tasks, int(episode.details["in_a_row"])

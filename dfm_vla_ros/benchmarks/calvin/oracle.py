@@ -28,7 +28,7 @@ AT_REST = 1.0
 """Bound of each component of a stacked block's speed [m/s, rad/s]."""
 
 
-class Block:
+class TableBlock:
     """A block, as ``get_info()`` tells it; what it ``touches``, and the ``bodies`` of that.
 
     The quaternion is x y z w, the speed (6,) linear [m/s] and angular [rad/s].
@@ -59,7 +59,7 @@ class World:
         table = scene["fixed_objects"]["table"]
         self.robot: int = robot["uid"]
         self.robot_touches = frozenset(body for body, _ in _touches(robot["contacts"]))
-        self.blocks = {name: Block(block) for name, block in scene["movable_objects"].items()}
+        self.blocks = {name: TableBlock(block) for name, block in scene["movable_objects"].items()}
         self.block_bodies = frozenset(block.body for block in self.blocks.values())
         self.doors = {name: door["current_state"] for name, door in scene["doors"].items()}
         self.lights = {name: light["logical_state"] for name, light in scene["lights"].items()}
@@ -153,7 +153,7 @@ def _unstacked(start: World, now: World) -> bool:
     )
 
 
-def _is_on_blocks(block: Block, world: World) -> bool:
+def _is_on_blocks(block: TableBlock, world: World) -> bool:
     """Return whether a block touches other blocks alone and is at rest."""
     at_rest = bool(np.all(np.abs(block.speed) < AT_REST))
     return bool(block.bodies) and block.bodies <= world.block_bodies and at_rest

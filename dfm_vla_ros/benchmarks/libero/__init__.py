@@ -113,7 +113,7 @@ class LiberoJob(SimulatorJob):
         scene: bddl file.
         states: file of stored states; "": the simulator draws the placement.
         instruction: what the policy is told.
-        variation: all fields of the ``Variation``.
+        variation: all fields of the ``SceneVariation``.
     """
 
     index: int = 0

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from dfm_vla_ros.benchmarks import EpisodeId, EpisodeResult
+from dfm_vla_ros.benchmarks import EpisodeId, EpisodeOutcome
 from dfm_vla_ros.benchmarks.evaluation import BenchmarkPlan, presets
 from dfm_vla_ros.benchmarks.libero import ACTION_NAMES, LiberoJob, LiberoProtocol
 from dfm_vla_ros.benchmarks.libero.scenes import (
     CameraShift,
-    Variation,
+    SceneVariation,
     read_definitions,
     scene_change,
 )
@@ -26,13 +26,13 @@ from dfm_vla_ros.files import write_text
 Say = Callable[[str], None]
 
 
-def find_variation(name: str) -> Variation:
+def find_variation(name: str) -> SceneVariation:
     """Return a preset; "" is the stored scene, a LIBERO-Plus task's name its camera."""
     if not name:
-        return Variation()
+        return SceneVariation()
     if "_view_" in name:
-        return Variation(name, CameraShift.of_name(name))
-    found = presets(Variation)
+        return SceneVariation(name, CameraShift.of_name(name))
+    found = presets(SceneVariation)
     if name not in found:
         raise BenchmarkError(
             f"there is no variation {name!r}; there are {', '.join(found)}, and the names of "
@@ -59,7 +59,7 @@ class LiberoPlan(BenchmarkPlan):
 
     protocol: LiberoProtocol
     tasks: Sequence[LiberoTask]
-    variation: Variation = field(default_factory=Variation)
+    variation: SceneVariation = field(default_factory=SceneVariation)
     scenes: Mapping[str, Path] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
 
@@ -197,7 +197,7 @@ def check_actions(path: Path) -> None:
         raise BenchmarkError(f"{path} holds a number that is not finite; record them again")
 
 
-def _played(episode: EpisodeResult) -> str:
+def _played(episode: EpisodeOutcome) -> str:
     if episode.error:
         return f"error: {episode.error}"
     reset_s = episode.details["reset_s"]

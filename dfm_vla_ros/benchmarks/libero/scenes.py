@@ -87,7 +87,7 @@ class LightChange:
 
 
 @dataclass(frozen=True)
-class Variation:
+class SceneVariation:
     """All that may differ; the default is the stored scene.
 
     Attributes:
@@ -202,7 +202,10 @@ def read_definitions(folder: Path | None, kind: str) -> dict[str, Any]:
 
 
 def scene_change(
-    definitions: Mapping[str, Any], variation: Variation, episode: tuple[str, str], scene: Path
+    definitions: Mapping[str, Any],
+    variation: SceneVariation,
+    episode: tuple[str, str],
+    scene: Path,
 ) -> SceneChange | None:
     """Return what the variation makes of suite and task; None if it has no such alternative.
 

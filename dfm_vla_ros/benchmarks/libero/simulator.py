@@ -23,7 +23,12 @@ from dfm_vla_ros.benchmarks.libero import (
     state_vector,
     turned,
 )
-from dfm_vla_ros.benchmarks.libero.scenes import ARM_JOINTS, CameraShift, LightChange, Variation
+from dfm_vla_ros.benchmarks.libero.scenes import (
+    ARM_JOINTS,
+    CameraShift,
+    LightChange,
+    SceneVariation,
+)
 from dfm_vla_ros.benchmarks.worker import Simulator, serve
 from dfm_vla_ros.errors import BenchmarkError
 
@@ -46,7 +51,7 @@ class LiberoSimulator(Simulator):
 
         self._protocol, self._variation = (
             protocol,
-            rebuilt(Variation, job.variation, camera=CameraShift, light=LightChange),
+            rebuilt(SceneVariation, job.variation, camera=CameraShift, light=LightChange),
         )
         self._environment = OffScreenRenderEnv(
             bddl_file_name=job.scene,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dfm_vla_ros.benchmarks import EpisodeResult
+from dfm_vla_ros.benchmarks import EpisodeOutcome
 from dfm_vla_ros.benchmarks.calvin.evaluation import metrics, table
 from dfm_vla_ros.benchmarks.calvin.tasks import Chain, initial_states
 from dfm_vla_ros.cli import main
@@ -12,9 +12,9 @@ TASKS = ("open_drawer", "turn_on_led", "close_drawer", "turn_off_led", "move_sli
 CHAINS = [Chain(initial_states()[0], TASKS)] * 6
 
 
-def _ended(*lengths: int) -> list[EpisodeResult]:
+def _ended(*lengths: int) -> list[EpisodeOutcome]:
     return [
-        EpisodeResult("CALVIN", "chain", number, length == 5, 1, 1.0, "", {"in_a_row": length})
+        EpisodeOutcome("CALVIN", "chain", number, length == 5, 1, 1.0, "", {"in_a_row": length})
         for number, length in enumerate(lengths)
     ]
 
@@ -43,7 +43,7 @@ def test_that_an_interval_holds_the_mean_and_stays_within_what_is_possible() -> 
 
 
 def test_that_what_broke_is_counted_nowhere() -> None:
-    broken = EpisodeResult("CALVIN", "chain", 5, False, 0, 1.0, "the simulator died")
+    broken = EpisodeOutcome("CALVIN", "chain", 5, False, 0, 1.0, "the simulator died")
     assert metrics([*_ended(5, 3), broken], CHAINS) == metrics(_ended(5, 3), CHAINS)
     assert table(metrics([broken], CHAINS)) == "no chain ran to its end"
 

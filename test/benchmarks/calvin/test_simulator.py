@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.benchmarks import EpisodeResult
+from dfm_vla_ros.benchmarks import EpisodeOutcome
 from dfm_vla_ros.benchmarks.calvin import ACTION_NAMES, CalvinJob, CalvinProtocol
 from dfm_vla_ros.benchmarks.calvin.evaluation import program
 from dfm_vla_ros.benchmarks.calvin.simulator import check_folder, commit
@@ -68,7 +68,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     server.close()
 
 
-def _run(simulator: Program, job: CalvinJob, policy: str, folder: Path) -> EpisodeResult:
+def _run(simulator: Program, job: CalvinJob, policy: str, folder: Path) -> EpisodeOutcome:
     with SimulatorPool(simulator, [policy], folder) as pool:
         ((_, episode),) = pool.run([[job]], LIMIT_S)
     assert episode.error == ""

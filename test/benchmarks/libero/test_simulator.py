@@ -25,7 +25,7 @@ from dfm_vla_ros.benchmarks.libero.suites import (
     find_installation,
 )
 from dfm_vla_ros.benchmarks.processes import SimulatorPool
-from dfm_vla_ros.benchmarks.results import EpisodeResult
+from dfm_vla_ros.benchmarks.results import EpisodeOutcome
 from dfm_vla_ros.errors import BenchmarkError
 from dfm_vla_ros.remote.protocol import About, ActReply, ActRequest
 from dfm_vla_ros.remote.server import PolicyServer
@@ -93,7 +93,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 def _run(
     installation: LiberoInstallation, jobs: Sequence[LiberoJob], policy: str, folder: Path
-) -> list[EpisodeResult]:
+) -> list[EpisodeOutcome]:
     with SimulatorPool(program(installation), [policy], folder) as pool:
         return [episode for _, episode in pool.run([jobs], LIMIT_S)]
 

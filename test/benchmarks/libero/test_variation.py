@@ -21,7 +21,7 @@ from dfm_vla_ros.benchmarks.libero.evaluation import (
 from dfm_vla_ros.benchmarks.libero.scenes import (
     CameraShift,
     LightChange,
-    Variation,
+    SceneVariation,
     read_definitions,
     replace_goal,
     replace_kind,
@@ -98,20 +98,20 @@ def test_that_an_arm_starts_at_the_said_distance_and_the_same_each_time() -> Non
 
 
 def test_that_every_variation_is_read_back_as_it_was_recorded() -> None:
-    found = presets(Variation)
+    found = presets(SceneVariation)
     assert {"camera_around_45", "light_dim", "arm_0.5", "words_1", "places_1"} <= set(found)
-    for variation in [Variation(), *found.values()]:
+    for variation in [SceneVariation(), *found.values()]:
         assert (
-            rebuilt(Variation, asdict(variation), camera=CameraShift, light=LightChange)
+            rebuilt(SceneVariation, asdict(variation), camera=CameraShift, light=LightChange)
             == variation
         )
 
 
 def test_that_an_odd_variation_is_refused() -> None:
     with pytest.raises(BenchmarkError, match=r"unknown key camera\.left"):
-        parse(Variation, {"camera": {"left": 3}}, "dark", BenchmarkError)
+        parse(SceneVariation, {"camera": {"left": 3}}, "dark", BenchmarkError)
     with pytest.raises(BenchmarkError, match=r"light\.colour"):
-        parse(Variation, {"light": {"colour": [1.0, 1.0]}}, "dark", BenchmarkError)
+        parse(SceneVariation, {"light": {"colour": [1.0, 1.0]}}, "dark", BenchmarkError)
     with pytest.raises(BenchmarkError, match="no variation 'fog'"):
         find_variation("fog")
 
@@ -155,10 +155,10 @@ def test_that_definitions_change_the_tasks_that_have_them_and_name_the_others(
     plan = LiberoPlan(
         protocol=find_preset(LiberoProtocol, "openpi"), folder=tmp_path / "out", tasks=tasks
     )
-    other = replace(plan, variation=Variation(definitions="language", choice=1))
+    other = replace(plan, variation=SceneVariation(definitions="language", choice=1))
     changed = changed_plan(other, tmp_path, said.append)
     assert (changed.scenes, changed.words) == ({}, {"put_it": "place it"}) and len(said) == 2
-    other = replace(plan, variation=Variation(definitions="spatial_relation"))
+    other = replace(plan, variation=SceneVariation(definitions="spatial_relation"))
     changed = changed_plan(other, tmp_path, said.append)
     assert "(On plate_1 table_bowl_region)" in changed.scenes["put_it"].read_text()
     assert list(changed.scenes) == ["put_it"] and any("lose_it" in line for line in said)
