@@ -34,16 +34,15 @@ class Condition:
 
 def conditions(task: str) -> dict[str, Condition]:
     """Return name -> condition for a task, :data:`CLEAN` first."""
-    found = {CLEAN: Condition()}
-    told = WRONG_SENTENCE[task]
-    found[f"told_{told}"] = Condition(Setting(instruction_of=told))
-    for name in PERTURBATIONS:
-        if name != NONE:
-            found[name] = Condition(Setting(perturbation=name))
-    found["third_black"] = Condition(dark_cameras=("third",))
-    found["all_black"] = Condition(dark_cameras=CAMERAS)
-    found["held_out"] = Condition(Setting(phrasing="held_out"))
-    return found
+    told, perturbations = WRONG_SENTENCE[task], [name for name in PERTURBATIONS if name != NONE]
+    return {
+        CLEAN: Condition(),
+        f"told_{told}": Condition(Setting(instruction_of=told)),
+        **{name: Condition(Setting(perturbation=name)) for name in perturbations},
+        "third_black": Condition(dark_cameras=("third",)),
+        "all_black": Condition(dark_cameras=CAMERAS),
+        "held_out": Condition(Setting(phrasing="held_out")),
+    }
 
 
 EPISODES = "episodes.jsonl"
@@ -87,7 +86,14 @@ class ConditionBook(Book):
         for (name, task, seed), outcome in self.outcomes.items():
             if name == condition and seed in wanted:
                 found.setdefault(task, {})[seed] = outcome
-        return [_row(task, outcomes) for task, outcomes in found.items()]
+        return [
+            summarise(
+                task,
+                [each for each in outcomes.values() if not isinstance(each, str)],
+                {seed: each for seed, each in outcomes.items() if isinstance(each, str)},
+            )
+            for task, outcomes in found.items()
+        ]
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -137,12 +143,6 @@ def _line(name: str, row: Mapping[str, Any], pair: Paired | None, p_holm: float)
     if row["mean_other_progress"] is not None:
         cells[1] += f" (did it: {row['others']})"
     return f"| {' | '.join(cells)} |"
-
-
-def _row(task: str, outcomes: Mapping[int, Outcome]) -> dict[str, Any]:
-    ended = [found for found in outcomes.values() if not isinstance(found, str)]
-    messages = {seed: text for seed, text in outcomes.items() if isinstance(text, str)}
-    return summarise(task, ended, messages)
 
 
 def _result(values: dict[str, Any]) -> EpisodeResult:

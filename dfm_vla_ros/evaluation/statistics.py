@@ -30,8 +30,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-SAME = ("variation",)
-"""Parts of the setting that change a layout: results that differ in them have no pairs."""
+VARIATION = "variation"
+"""The part of the setting that changes a layout: results that differ in it have no pairs."""
 
 
 class ComparisonError(DfmVlaError):
@@ -127,15 +127,14 @@ def paired(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Paired]:
         raise ComparisonError(
             f"not results of an evaluation ({error!r}): give what dfm-vla eval --json wrote"
         ) from error
-    for name in SAME:
-        one, other = (setting.get(name, "off") for setting in settings)
-        if one != other:
-            raise ComparisonError(
-                f"{name} is {one} in one and {other} in the other: equal seeds are different "
-                "layouts; evaluate both alike"
-            )
-    found = [paired_episodes(task, one, ended[1].get(task, {})) for task, one in ended[0].items()]
-    found = [pair for pair in found if pair.episodes]
+    one, other = (setting.get(VARIATION, "off") for setting in settings)
+    if one != other:
+        raise ComparisonError(
+            f"{VARIATION} is {one} in one and {other} in the other: equal seeds are different "
+            "layouts; evaluate both alike"
+        )
+    pairs = [paired_episodes(task, a, ended[1].get(task, {})) for task, a in ended[0].items()]
+    found = [pair for pair in pairs if pair.episodes]
     if not found:
         raise ComparisonError(
             "no task and seed is in both results: evaluate both with the same --task and --seed"

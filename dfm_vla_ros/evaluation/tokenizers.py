@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.data.dataset import Dataset, open_datasets
-from dfm_vla_ros.data.format import DatasetError, Episode
+from dfm_vla_ros.data.dataset import open_datasets
+from dfm_vla_ros.data.format import DatasetError
 from dfm_vla_ros.robot.joints import ARM_JOINTS, JOINT_NAMES
 from dfm_vla_ros.tokens.codec import ActionCodec, Array, Tokens
 from dfm_vla_ros.tokens.fast import FastTokenizer
@@ -156,25 +156,24 @@ def load_chunks(data: Path, horizon: int, episodes: int) -> Chunks:
     Raises:
         DatasetError: there is no episode, or their control periods differ.
     """
-    columns: list[list[Any]] = [[], [], [], []]
     datasets = open_datasets([data])
-    for number, episode in _numbered(datasets, episodes):
-        row = (next_targets(episode.targets, horizon), episode.commanded)
-        names = (np.full(len(episode), episode.task), np.full(len(episode), number))
-        for column, part in zip(columns, (*row, *names), strict=True):
-            column.append(part)
+    rows = [
+        (
+            next_targets(episode.targets, horizon),
+            episode.commanded,
+            np.full(len(episode), episode.task),
+            np.full(len(episode), number),
+        )
+        for dataset in datasets
+        for task in dataset.tasks
+        for number, episode in enumerate(dataset.episodes(task, episodes, images=False))
+    ]
     periods = sorted({dataset.period_s for dataset in datasets})
     if len(periods) != 1:
         raise DatasetError(f"{data} has control periods {periods} s: use one at a time")
-    if not columns[0]:
+    if not rows:
         raise DatasetError(f"no episode in {data}; make some with dfm-vla collect")
-    return Chunks(*(np.concatenate(column) for column in columns), periods[0])
-
-
-def _numbered(datasets: Sequence[Dataset], limit: int) -> Iterator[tuple[int, Episode]]:
-    for dataset in datasets:
-        for task in dataset.tasks:
-            yield from enumerate(dataset.episodes(task, limit, images=False))
+    return Chunks(*(np.concatenate(column) for column in zip(*rows, strict=True)), periods[0])
 
 
 def fit(kind: str, chunks: Chunks, **options: Any) -> ActionCodec:
