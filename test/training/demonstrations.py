@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from dfm_vla_ros.data.format import DatasetSpec, Episode
 from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.model.vision import FsqConfig
 from dfm_vla_ros.robot.joints import CAMERAS
-from dfm_vla_ros.training.config import NetworkConfig, TrainConfig, VisionConfig
+from dfm_vla_ros.training.config import NetworkConfig, TrainConfig, VisionConfig, as_yaml
 
 POSES = ("block.x", "block.y")
 
@@ -63,3 +65,13 @@ def small_run(tmp_path: Path, **changes: object) -> TrainConfig:
 def rows(run: Path) -> list[dict[str, str]]:
     """Return metrics.csv."""
     return list(csv.DictReader((run / "metrics.csv").open()))
+
+
+def launch(config: TrainConfig, processes: int) -> None:
+    """Run ``config`` as ``dfm-vla train --processes`` does."""
+    file = Path(config.out).with_suffix(".yaml")
+    file.write_text(as_yaml(config))
+    arguments = ["train", "--config", str(file), "--processes", str(processes)]
+    command = [sys.executable, "-m", "dfm_vla_ros.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr[-3000:]

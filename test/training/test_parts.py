@@ -31,7 +31,7 @@ def test_that_the_schedule_follows_time_where_that_is_further() -> None:
     assert rate_factor(config, 5, 100.0) == pytest.approx(0.5), "warm-up is counted in steps"
 
 
-def test_that_the_average_is_that_of_its_recursion_and_is_worn_for_a_while() -> None:
+def test_that_the_average_is_that_of_its_recursion_and_is_applied_for_a_while() -> None:
     network = torch.nn.Linear(1, 1, bias=False)
     torch.nn.init.zeros_(network.weight)
     average, expected = Average(network, 0.9), 0.0

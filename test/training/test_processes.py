@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from demonstrations import rows, small_run, write
+from demonstrations import launch, rows, small_run, write
 from safetensors.torch import load_file
 
-from dfm_vla_ros.training.config import AugmentationConfig, ConfigError, TrainConfig, as_yaml
+from dfm_vla_ros.training.config import AugmentationConfig, ConfigError
 from dfm_vla_ros.training.loop import train
-
-
-def launch(config: TrainConfig, processes: int) -> None:
-    """Run ``config`` as ``dfm-vla train --processes`` does."""
-    file = Path(config.out).with_suffix(".yaml")
-    file.write_text(as_yaml(config))
-    arguments = ["train", "--config", str(file), "--processes", str(processes)]
-    command = [sys.executable, "-m", "dfm_vla_ros.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

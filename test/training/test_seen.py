@@ -15,7 +15,7 @@ from dfm_vla_ros.data.format import DatasetSpec
 from dfm_vla_ros.data.writer import DatasetWriter
 from dfm_vla_ros.policy.policy import Policy
 from dfm_vla_ros.training.config import ConfigError, NetworkConfig
-from dfm_vla_ros.training.frames import list_sources
+from dfm_vla_ros.training.frames import list_sources, make_frames
 from dfm_vla_ros.training.loop import train
 
 
@@ -52,3 +52,14 @@ def test_that_a_limit_of_episodes_holds_for_each_task(tmp_path: Path) -> None:
             writer.add(each, f"{each.task}_{each.seed}")
     sources = list_sources([Dataset.open(tmp_path / "two")], 2)
     assert [source.key.rpartition("/")[2] for source in sources] == ["a_0", "a_1", "b_0", "b_1"]
+
+
+def test_that_a_task_is_named_by_the_sentence_it_was_told_in_most_often(tmp_path: Path) -> None:
+    told = ["carry the pot", "lift the pot", "raise the pot", "lift the pot"]
+    made = [replace(episode(seed), instruction=said) for seed, said in enumerate(told)]
+    with DatasetWriter(tmp_path / "told", DatasetSpec.of(made[0]), "image") as writer:
+        for each in made:
+            writer.add(each, f"{each.task}_{each.seed}")
+    frames = make_frames(list_sources([Dataset.open(tmp_path / "told")], 0), horizon=4)
+    assert list(frames.tasks.values()) == ["lift the pot"]
+    assert set(frames.sentences) == set(told)

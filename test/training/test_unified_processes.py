@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from demonstrations import rows, small_run, write
+from demonstrations import launch, rows, small_run, write
 from safetensors.torch import load_file
 from tiny_univla import unified_checkpoint
 
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint
-from dfm_vla_ros.training.config import LoraConfig, TrainConfig, as_yaml
+from dfm_vla_ros.training.config import LoraConfig
 from dfm_vla_ros.training.loop import train
-
-
-def launch(config: TrainConfig) -> None:
-    """Run ``config`` in two processes, as ``dfm-vla train --processes 2`` does."""
-    file = Path(config.out).with_suffix(".yaml")
-    file.write_text(as_yaml(config))
-    arguments = ["train", "--config", str(file), "--processes", "2"]
-    command = [sys.executable, "-m", "dfm_vla_ros.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.slow
@@ -59,7 +47,7 @@ def test_that_emu3_in_shards_learns_as_in_one_process(
     )
     one, two = (replace(config, out=str(tmp_path / name)) for name in ("one", "two"))
     train(replace(one, accumulate=1))
-    launch(replace(two, sharding="fsdp"))
+    launch(replace(two, sharding="fsdp"), 2)
     # In bf16 sums of parts are rounded otherwise.
     error = 1e-4 if config.precision == "fp32" else 5e-3
     for mine, other in zip(rows(tmp_path / "one"), rows(tmp_path / "two"), strict=True):
