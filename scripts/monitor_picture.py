@@ -27,7 +27,7 @@ from dfm_vla_ros.nodes.monitor_drawing import (
     enlarged,
 )
 from dfm_vla_ros.resources import resource_path
-from dfm_vla_ros.robot.kinematics import Kinematics, arm_confidence, robot_description, tip_paths
+from dfm_vla_ros.robot.model import RobotModel, arm_confidence, tip_paths
 from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
 from dfm_vla_ros.tokens import load_action_tokenizer
 
@@ -52,7 +52,7 @@ def main() -> None:
     job = Job(options.bag, recording.topics, checkpoint, record.decoding, (record,))
     (answer,) = answers(job)
     print(f"the recorded tokens: {answer.same}", file=sys.stderr)
-    tokenizer, kinematics = load_action_tokenizer(checkpoint), Kinematics(robot_description())
+    tokenizer, kinematics = load_action_tokenizer(checkpoint), RobotModel()
     trace = answer.chunk.trace
     fan = tip_paths(tokenizer, kinematics, trace.tokens, record.reference)
     confidence = arm_confidence(tokenizer, trace.confidence[-1:])[0]
@@ -74,12 +74,12 @@ def main() -> None:
     cv2.imwrite(str(options.picture), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
 
 
-def camera(kinematics: Kinematics, view: np.ndarray) -> Pinhole:
+def camera(kinematics: RobotModel, view: np.ndarray) -> Pinhole:
     """Return the twin's third camera."""
     height, width = view.shape[:2]
     frame = f"{CAMERA}_camera_optical_frame"
     info = camera_info(frame, width, height, FIELD_OF_VIEW_DEG[CAMERA])
-    pose = kinematics.poses(np.zeros(kinematics.dimension), (frame,))[frame]
+    pose = kinematics.poses(np.zeros(len(kinematics.joint_names)), (frame,))[frame]
     return Pinhole(np.reshape(info.k, (3, 3)), (width, height), pose)
 
 

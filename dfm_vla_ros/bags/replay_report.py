@@ -25,8 +25,7 @@ from dfm_vla_ros.report.content import (
     Source,
 )
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import robot_description
-from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.robot.model import RobotModel
 
 Rgb = NDArray[np.uint8]
 
@@ -122,7 +121,7 @@ def replay_run(
     step_s = max(SERIES_S, (end_ns - begin_ns) * 1e-9 / MOST_MOMENTS)
     times_s = np.arange(0.0, (end_ns - begin_ns) * 1e-9 + step_s / 2, step_s)
     stamps = begin_ns + np.round(times_s * 1e9).astype(np.int64)
-    limits = JointLimits.from_urdf(robot_description())
+    limits = RobotModel().limits()
     by_number = {record.number: record for record in recording.chunks}
     chunks = [
         _chunk(by_number[answer.number], answer, pictures, begin_ns, own_latency)

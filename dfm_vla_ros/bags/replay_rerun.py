@@ -18,7 +18,7 @@ from dfm_vla_ros.bags.replay_session import Replayed, Run
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.observing.sources import COMMANDED, MEASURED
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
+from dfm_vla_ros.robot.model import RobotModel
 
 INSTALL = 'pip install "rerun-sdk>=0.23"'
 SERIES_NS = 20_000_000
@@ -70,21 +70,21 @@ def write_rerun(done: Replayed, path: Path) -> None:
     rerun.save(str(path))
     log = _Log(rerun, done.recording.rates.span_ns[0])
     rerun.log("world", rerun.ViewCoordinates.RIGHT_HAND_Z_UP, static=True)
-    kinematics = Kinematics(robot_description())
-    _joints(log, done, kinematics)
+    robot = RobotModel()
+    _joints(log, done, robot)
     _images(log, done)
     for run in done.runs:
-        _plans(log, done, run, kinematics)
+        _plans(log, done, run, robot)
     rerun.disconnect()
 
 
-def _joints(log: _Log, done: Replayed, kinematics: Kinematics) -> None:
+def _joints(log: _Log, done: Replayed, robot: RobotModel) -> None:
     begin_ns, end_ns = done.recording.rates.span_ns
     stamps = np.arange(begin_ns, end_ns, SERIES_NS, dtype=np.int64)
     rr = log.rr
     for topic, name in ((MEASURED, "measured"), (COMMANDED, "commanded")):
         rows = done.recording.joints[topic].at(stamps)
-        tips = kinematics.points(np.nan_to_num(rows))
+        tips = robot.points(np.nan_to_num(rows))
         for stamp, row, points in zip(stamps.tolist(), rows, tips, strict=True):
             if not np.isfinite(row).all():
                 continue
@@ -103,20 +103,20 @@ def _images(log: _Log, done: Replayed) -> None:
             rr.log(f"cameras/{camera}", image.compress(jpeg_quality=JPEG_QUALITY))
 
 
-def _plans(log: _Log, done: Replayed, run: Run, kinematics: Kinematics) -> None:
+def _plans(log: _Log, done: Replayed, run: Run, robot: RobotModel) -> None:
     records = {record.number: record for record in done.recording.chunks}
     for answer in sorted(run.answers, key=lambda found: found.number):
         record = records[answer.number]
         log.at(record.stamp_ns)
-        _plan(log.rr, run.name.replace(" ", "_"), record, answer, kinematics)
+        _plan(log.rr, run.name.replace(" ", "_"), record, answer, robot)
 
 
 def _plan(
-    rr: ModuleType, name: str, record: ChunkRecord, answer: Answer, kinematics: Kinematics
+    rr: ModuleType, name: str, record: ChunkRecord, answer: Answer, robot: RobotModel
 ) -> None:
     """Log one chunk: the fan of both grippers, the heat map, what it took."""
     start = np.broadcast_to(record.reference, (len(answer.paths), 1, len(record.reference)))
-    paths = kinematics.points(np.concatenate([start, np.nan_to_num(answer.paths)], axis=1))
+    paths = robot.points(np.concatenate([start, np.nan_to_num(answer.paths)], axis=1))
     known = np.isfinite(answer.paths).all(axis=(1, 2))
     shades = _shades(len(paths))
     for index, arm in enumerate(ARMS):

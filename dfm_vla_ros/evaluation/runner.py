@@ -21,8 +21,8 @@ from dfm_vla_ros.policy.types import Chunk, Observation
 from dfm_vla_ros.robot.chunks import ChunkRefused, JoinMode, Verdict
 from dfm_vla_ros.robot.executor import Executor
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import robot_description
 from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.robot.model import RobotModel
 from dfm_vla_ros.sim.perturbations import PLAIN_SETTING, Setting
 from dfm_vla_ros.sim.twin import Twin
 from dfm_vla_ros.tokens.action import ActionTokenizer
@@ -196,7 +196,7 @@ def make_loop(
     size = {"camera_size": (policy.image_size,) * 2} if policy.cameras else {}
     twin = Twin(**size, setting=setting)
     twin.dark_cameras = dark_cameras
-    limits = JointLimits.from_urdf(robot_description())
+    limits = RobotModel().limits()
     config = replace(config or LoopConfig(), execute_steps=policy.execute_steps)
     return Loop(twin, policy.act, policy.tokenizer, limits, config, bool(policy.cameras))
 

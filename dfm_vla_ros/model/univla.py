@@ -24,8 +24,7 @@ from dfm_vla_ros.model.unified import BackboneError, UnifiedConfig
 from dfm_vla_ros.model.unified_checkpoint import UnifiedCheckpoint, UnifiedCheckpointConfig
 from dfm_vla_ros.model.unified_weights import VISION, check_weights, vision_weights
 from dfm_vla_ros.model.vision import Emu3VisionConfig
-from dfm_vla_ros.robot.kinematics import robot_description
-from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.robot.model import RobotModel
 from dfm_vla_ros.tokens.bins import FILE as JOINTS_FILE
 from dfm_vla_ros.tokens.bins import ProprioceptionTokenizer
 from dfm_vla_ros.tokens.codec import ActionCodec
@@ -178,7 +177,7 @@ def joints_of(folder: Path, action: ActionCodec) -> ProprioceptionTokenizer:
     """Return the joint tokenizer in ``folder``; without one, bins between the URDF's limits."""
     if (folder / JOINTS_FILE).is_file():
         return ProprioceptionTokenizer.load(folder)
-    limits = JointLimits.from_urdf(robot_description(), action.joint_names)
+    limits = RobotModel(joint_names=action.joint_names).limits()
     return ProprioceptionTokenizer(action.joint_names, limits.lower, limits.upper)
 
 

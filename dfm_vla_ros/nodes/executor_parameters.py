@@ -17,16 +17,15 @@ from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.collision import CollisionModel
 from dfm_vla_ros.robot.collision_scene import Distances
 from dfm_vla_ros.robot.executor import Executor
-from dfm_vla_ros.robot.kinematics import robot_description
-from dfm_vla_ros.robot.limits import (
+from dfm_vla_ros.robot.limits import DEFAULT_SETTINGS as DEFAULT
+from dfm_vla_ros.robot.limits import PlanSettings
+from dfm_vla_ros.robot.model import (
     ARM_ACCELERATION,
     ARM_JERK,
     GRIPPER_ACCELERATION,
     GRIPPER_JERK,
-    JointLimits,
-    PlanSettings,
+    RobotModel,
 )
-from dfm_vla_ros.robot.limits import DEFAULT_SETTINGS as DEFAULT
 from dfm_vla_ros.tokens import load_action_tokenizer
 
 SPEED = Parameter(
@@ -89,9 +88,8 @@ def make_executor(values: Mapping[str, Any]) -> Executor:
         DfmVlaError: one of them is unusable.
     """
     folder = Path(values["checkpoint"] or resource_path("checkpoints/default"))
-    urdf = values["robot_description"] or robot_description()
-    limits = JointLimits.from_urdf(
-        urdf,
+    robot = RobotModel(values["robot_description"])
+    limits = robot.limits(
         arm_acceleration=values["arm_acceleration"],
         gripper_acceleration=values["gripper_acceleration"],
         arm_jerk=values["arm_jerk"],
@@ -109,8 +107,7 @@ def make_executor(values: Mapping[str, Any]) -> Executor:
     distance_m = values["minimum_distance"]
     clearance = (
         CollisionModel(
-            urdf,
-            limits.names,
+            robot,
             distance_m,
             values["table_height"],
             Distances(fingers_m=-values["table_press"]),

@@ -15,12 +15,13 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Quaternion
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker
 
-from dfm_vla_ros.robot.collision_scene import Robot, Shape
-from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics, pose, quaternion
+from dfm_vla_ros.robot.collision_scene import Shape, shapes_of
+from dfm_vla_ros.robot.joints import ARMS
+from dfm_vla_ros.robot.model import RobotModel
 
 Array = NDArray[np.float64]
 Rgb = NDArray[np.uint8]
@@ -187,33 +188,33 @@ def _marker(namespace: str, number: int, kind: int, look: Look, stamp: Time) -> 
 class Ghost:
     """Places the collision shapes of the links that move."""
 
-    def __init__(self, urdf: str, kinematics: Kinematics) -> None:
+    def __init__(self, robot: RobotModel) -> None:
         """Read the shapes.
 
         Raises:
-            CollisionModelError: one of them cannot be used.
+            UrdfError: one of them cannot be used.
         """
-        self._kinematics = kinematics
-        robot = Robot(urdf, JOINT_NAMES)
+        self._robot = robot
         self._bodies = [
-            (link, pose(shape.xyz, shape.rpy), *_solid(shape))
-            for link, shapes in robot.shapes.items()
+            (link, shape, *_solid(shape))
+            for link, shapes in shapes_of(robot).items()
             if robot.sources(link)
             for shape in shapes
         ]
 
     def markers(self, positions: Array, look: Look, stamp: Time) -> list[Marker]:
         """Return every body at ``positions`` (D,) [rad], grippers [m]; ids in the URDF's order."""
-        poses = self._kinematics.poses(positions, sorted({body[0] for body in self._bodies}))
+        poses = self._robot.poses(positions, sorted({body[0] for body in self._bodies}))
         markers = []
-        for number, (link, origin, kind, size, file) in enumerate(self._bodies):
+        for number, (link, shape, kind, size, file) in enumerate(self._bodies):
             marker = _marker(COMMANDED, number, kind, look, stamp)
             marker.scale.x, marker.scale.y, marker.scale.z = map(float, size)
             marker.color = colour((0.3, 0.7, 1.0, 0.25))
-            at = poses[link] @ origin
-            x, y, z = at[:3, 3].tolist()
+            turn = Rotation.from_matrix(poses[link][:3, :3])
+            x, y, z = (poses[link][:3, 3] + turn.apply(shape.xyz)).tolist()
             marker.pose.position = Point(x=x, y=y, z=z)
-            x, y, z, w = quaternion(at[:3, :3]).tolist()
+            turned = turn * Rotation.from_euler("xyz", shape.rpy)
+            x, y, z, w = turned.as_quat(canonical=True).tolist()
             marker.pose.orientation = Quaternion(x=x, y=y, z=z, w=w)
             marker.mesh_resource = file
             markers.append(marker)

@@ -19,6 +19,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from visualization_msgs.msg import Marker, MarkerArray
@@ -47,7 +48,7 @@ from dfm_vla_ros.observing.cameras import TRANSPORTS
 from dfm_vla_ros.observing.observer import TASK_STATUS, Observer
 from dfm_vla_ros.observing.sources import COMMANDED, MEASURED, TRIGGER, Moment, ObserverSettings
 from dfm_vla_ros.resources import resource_path
-from dfm_vla_ros.robot.kinematics import Kinematics, quaternion, robot_description
+from dfm_vla_ros.robot.model import RobotModel
 from dfm_vla_ros.tokens import load_action_tokenizer
 
 Array = NDArray[np.float64]
@@ -60,7 +61,7 @@ MOVING = QoSProfile(
 class Transforms:
     """Publishes ``tf``, ``tf_static`` and ``robot_description``."""
 
-    def __init__(self, node: Node, urdf: str, kinematics: Kinematics) -> None:
+    def __init__(self, node: Node, robot: RobotModel) -> None:
         """Publish what never moves.
 
         Raises:
@@ -73,37 +74,38 @@ class Transforms:
                 "parameter publish_tf: true needs tf2_msgs, which a ROS installation has: source "
                 "it, or set publish_tf to false (the markers need no transforms)"
             ) from error
-        self._kinematics, self._message = kinematics, TFMessage
-        self._moving = [link for link in kinematics.links[1:] if link not in kinematics.fixed]
+        self._robot, self._message = robot, TFMessage
+        self._moving = [link for link in robot.links[1:] if link not in robot.fixed]
         self._topic = node.create_publisher(TFMessage, "tf", MOVING)
         self._fixed_topic = node.create_publisher(TFMessage, "tf_static", qos.STATUS)
         self._description = node.create_publisher(String, "robot_description", qos.STATUS)
-        self._description.publish(String(data=urdf))
-        fixed = [link for link in kinematics.links[1:] if link in kinematics.fixed]
-        rest = np.zeros(kinematics.dimension)
+        self._description.publish(String(data=robot.urdf))
+        fixed = [link for link in robot.links[1:] if link in robot.fixed]
+        rest = np.zeros(len(robot.joint_names))
         now = node.get_clock().now().to_msg()
-        self._fixed_topic.publish(TFMessage(transforms=transforms(kinematics, fixed, rest, now)))
+        self._fixed_topic.publish(TFMessage(transforms=transforms(robot, fixed, rest, now)))
 
     def publish(self, positions: Array, stamp: Time) -> None:
         """Publish where the links are at measured ``positions`` (D,)."""
-        moved = transforms(self._kinematics, self._moving, positions, stamp)
+        moved = transforms(self._robot, self._moving, positions, stamp)
         self._topic.publish(self._message(transforms=moved))
 
 
 def transforms(
-    kinematics: Kinematics, links: list[str], positions: Array, stamp: Time
+    robot: RobotModel, links: list[str], positions: Array, stamp: Time
 ) -> list[TransformStamped]:
     """Return each link's transform from its parent at ``positions`` (D,)."""
-    poses = kinematics.poses(positions)
-    made = []
+    poses = robot.poses(positions)
+    made, parents = [], robot.parents
     for link in links:
-        parent = kinematics.parents[link]
+        parent = parents[link]
         at = np.linalg.inv(poses[parent]) @ poses[link]
+        turn = Rotation.from_matrix(at[:3, :3])
         message = TransformStamped(child_frame_id=link)
         message.header.frame_id, message.header.stamp = parent, stamp
         for axis, value in zip("xyz", at[:3, 3].tolist(), strict=True):
             setattr(message.transform.translation, axis, value)
-        for axis, value in zip("xyzw", quaternion(at[:3, :3]).tolist(), strict=True):
+        for axis, value in zip("xyzw", turn.as_quat(canonical=True).tolist(), strict=True):
             setattr(message.transform.rotation, axis, value)
         made.append(message)
     return made
@@ -139,15 +141,14 @@ class MonitorNode(Node):
         """Subscribe and begin to show."""
         super().__init__("monitor_node")
         values = self._values = declare(self, PARAMETERS)
-        urdf = values["robot_description"] or robot_description()
-        self._kinematics = Kinematics(urdf)
+        self._robot = RobotModel(values["robot_description"])
         tokenizer = load_action_tokenizer(
             Path(values["checkpoint"] or resource_path("checkpoints/default"))
         )
-        self._scene = MonitorScene(tokenizer, self._kinematics, values["trail"])
-        self._look = Look(self._kinematics.root, values["lifetime"], values["sure_confidence"])
-        self._ghost = Ghost(urdf, self._kinematics) if values["ghost"] else None
-        self._tf = Transforms(self, urdf, self._kinematics) if values["publish_tf"] else None
+        self._scene = MonitorScene(tokenizer, self._robot, values["trail"])
+        self._look = Look(self._robot.root, values["lifetime"], values["sure_confidence"])
+        self._ghost = Ghost(self._robot) if values["ghost"] else None
+        self._tf = Transforms(self, self._robot) if values["publish_tf"] else None
         self._camera: Pinhole | None = None
         self._trace: Subscription | None = None
         self._make_topics()
@@ -197,14 +198,14 @@ class MonitorNode(Node):
             self._tf.publish(measured.value, self._time.stamp(measured.stamp_s))
 
     def _take_info(self, info: CameraInfo) -> None:
-        frame, links = info.header.frame_id, self._kinematics.links
+        frame, links = info.header.frame_id, self._robot.links
         if self._camera is not None or frame not in links or not info.width or not info.k[0]:
             return
-        rest = np.zeros(self._kinematics.dimension)
+        rest = np.zeros(len(self._robot.joint_names))
         self._camera = Pinhole(
             np.reshape(info.k, (3, 3)),
             (info.width, info.height),
-            self._kinematics.poses(rest, (frame,))[frame],
+            self._robot.poses(rest, (frame,))[frame],
         )
 
     def _show(self) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dfm_vla_ros.nodes.monitor_drawing import ShownPlan
 from dfm_vla_ros.observing.sources import EpisodeWatch
 from dfm_vla_ros.robot.joints import ARMS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import TIPS, Kinematics, arm_confidence, tip_paths
+from dfm_vla_ros.robot.model import TIPS, RobotModel, arm_confidence, tip_paths
 from dfm_vla_ros.tokens import ActionCodec
 from dfm_vla_ros.tokens.specification import TokenizerError
 
@@ -33,9 +33,9 @@ class MonitorScene:
         problem: why chunks cannot be drawn; empty if they can.
     """
 
-    def __init__(self, tokenizer: ActionCodec, kinematics: Kinematics, trail_s: float) -> None:
+    def __init__(self, tokenizer: ActionCodec, robot: RobotModel, trail_s: float) -> None:
         """Draw chunks of ``tokenizer``; remember where the grippers went for ``trail_s`` [s]."""
-        self._tokenizer, self._kinematics, self._trail_s = tokenizer, kinematics, trail_s
+        self._tokenizer, self._robot, self._trail_s = tokenizer, robot, trail_s
         self.plan: ShownPlan | None = None
         self.plan_is_new = False
         self.problem = ""
@@ -94,7 +94,7 @@ class MonitorScene:
             self._trail.clear()  # the clock has gone backward
         if self._trail and stamp_s - self._trail[-1][0] < TRAIL_PERIOD_S:
             return
-        self._trail.append((stamp_s, self._kinematics.points(positions)))
+        self._trail.append((stamp_s, self._robot.points(positions)))
         while self._trail[0][0] < stamp_s - self._trail_s:
             self._trail.popleft()
 
@@ -164,7 +164,7 @@ class MonitorScene:
             return
         reference = np.asarray(message.reference_positions, dtype=np.float64)
         try:
-            paths = tip_paths(self._tokenizer, self._kinematics, tokens, reference)
+            paths = tip_paths(self._tokenizer, self._robot, tokens, reference)
         except TokenizerError as error:
             self.problem = f"a chunk cannot be drawn: {error}"
             return

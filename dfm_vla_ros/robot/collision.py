@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,16 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.robot.chunks import ChunkRefused, Verdict
-from dfm_vla_ros.robot.collision_scene import (
-    HULL,
-    REMEDY,
-    CollisionModelError,
-    Distances,
-    Robot,
-    allowed,
-    build,
-    link_of,
-)
+from dfm_vla_ros.robot.collision_scene import HULL, REMEDY, Distances, build, link_of
+from dfm_vla_ros.robot.model import RobotModel, UrdfError
 from dfm_vla_ros.robot.spline import Spline
 
 Array = NDArray[np.float64]
@@ -123,41 +115,36 @@ class CollisionModel:
 
     def __init__(
         self,
-        urdf_text: str,
-        joint_names: Sequence[str],
+        robot: RobotModel,
         minimum_distance_m: float = DEFAULT_DISTANCES.arms_m,
         table_height_m: float | None = 0.0,
         distances: Distances = DEFAULT_DISTANCES,
     ) -> None:
-        """Build the model of a URDF with its xacro expanded.
+        """Build the model.
 
         Args:
-            urdf_text: the robot.
-            joint_names: the D columns of the postures; other joints stay at 0 or the limit
-                nearest to it, mimicking joints follow.
+            robot: D joints move; see its postures.
             minimum_distance_m: > 0, replaces ``distances.arms_m`` and bounds the other distances.
             table_height_m: top of the table in ``base_link`` (else in the root); None: no table.
             distances: what the kinds of pairs must keep.
 
         Raises:
-            CollisionModelError: a shape or a mesh is missing or unusable (the link is named), or
+            UrdfError: a shape or a mesh is missing or unusable (the link is named), or
                 the minimum is not a positive number.
         """
         if not (np.isfinite(minimum_distance_m) and minimum_distance_m > 0):
-            raise CollisionModelError(
+            raise UrdfError(
                 f"minimum_distance is {minimum_distance_m} m; give a positive number, {REMEDY}"
             )
         self.distances = distances.within(minimum_distance_m)
-        self._names = tuple(joint_names)
-        self._robot = Robot(urdf_text, joint_names)
-        self._model, self._links = build(self._robot, self.distances, table_height_m)
+        self._robot = robot
+        self._model, self._links, bounds = build(robot, self.distances, table_height_m)
+        self._bounds = bounds.tolist()
         self._data = mujoco.MjData(self._model)
-        self._bounds = allowed(self._robot, self._links, self.distances).tolist()
         names = [self._model.geom(number).name for number in range(self._model.ngeom)]
         self._link = [self._links.index(link_of(name)) for name in names]
         # The shape that each hull is around.
         self._shape = [names.index(name.removesuffix(HULL)) for name in names]
-        self._rest, self._columns = self._joint_map()
         self._forgive_construction()
 
     @property
@@ -179,12 +166,9 @@ class CollisionModel:
             The breach of the smallest distance over all rows; of equal ones the first.
 
         Raises:
-            CollisionModelError: the shape is wrong or a number is not finite.
+            UrdfError: the shape is wrong or a number is not finite.
         """
-        worst: tuple[int, int, int, float] | None = None
-        for found in self._breaches(positions):
-            if worst is None or found[3] < worst[3]:
-                worst = found
+        worst = min(self._breaches(positions), key=lambda found: found[3], default=None)
         return None if worst is None else self._breach(*worst)
 
     def breaches(self, positions: Array) -> list[Breach]:
@@ -219,41 +203,21 @@ class CollisionModel:
 
     def _postures(self, positions: Array) -> Array:
         """Return MuJoCo's joint vectors (M, nq)."""
+        names = self._robot.joint_names
         positions = np.asarray(positions, dtype=np.float64)
-        if positions.ndim != 2 or positions.shape[1] != len(self._names):
-            raise CollisionModelError(
-                f"postures have shape {positions.shape}, expected (M, {len(self._names)})"
-            )
+        if positions.ndim != 2 or positions.shape[1] != len(names):
+            raise UrdfError(f"postures have shape {positions.shape}, expected (M, {len(names)})")
         broken = np.argwhere(~np.isfinite(positions))
         if broken.size:
             row, joint = broken[0]
-            raise CollisionModelError(
-                f"posture {row}: {self._names[joint]} is {positions[row, joint]}, not finite"
+            raise UrdfError(
+                f"posture {row}: {names[joint]} is {positions[row, joint]}, not finite"
             )
-        postures = np.repeat(self._rest[None], len(positions), axis=0)
-        for address, column, factor, offset in self._columns:
-            postures[:, address] = factor * positions[:, column] + offset
-        return postures
-
-    def _joint_map(self) -> tuple[Array, list[tuple[int, int, float, float]]]:
-        """Return the resting vector (nq,) and (address, column, factor, offset) of what moves."""
-        model, columns = self._model, []
-        rest = np.array(model.qpos0)
-        for joint in self._robot.joints.values():
-            if joint.source is None:
-                continue
-            found = model.joint(joint.name)
-            address = int(found.qposadr[0])
-            if joint.source in self._names:
-                column = self._names.index(joint.source)
-                columns.append((address, column, joint.multiplier, joint.offset))
-            elif found.limited[0]:
-                rest[address] = np.clip(rest[address], *found.range)
-        return rest, columns
+        return self._robot.postures(positions)
 
     def _forgive_construction(self) -> None:
         """Stop counting pairs that are too close in every posture tried."""
-        joints = [self._model.joint(name) for name in self._names]
+        joints = [self._model.joint(name) for name in self._robot.joint_names]
         ranges = np.array([j.range if j.limited[0] else (-np.pi, np.pi) for j in joints])
         rng = np.random.default_rng(0)
         tried = rng.uniform(ranges[:, 0], ranges[:, 1], (POSTURES_TRIED, len(joints)))

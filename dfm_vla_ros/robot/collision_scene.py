@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +12,14 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.robot.model import RobotModel, UrdfError
+
+Array = NDArray[np.float64]
 
 REMEDY = "or set minimum_distance to 0, which switches the collision check off"
 MESH_FORMATS = (".stl", ".obj", ".msh")
-
-
-class CollisionModelError(DfmVlaError):
-    """No collision model can be made of the URDF, or postures are not what it knows."""
+TABLE = "table"
+HULL = "/hull"
 
 
 @dataclass(frozen=True)
@@ -41,164 +40,61 @@ class Shape:
     file: Path | None = None
 
 
-@dataclass(frozen=True)
-class Joint:
-    """A joint; ``source`` drives it: itself or the joint it mimics, None if it is fixed."""
+def shapes_of(robot: RobotModel) -> dict[str, tuple[Shape, ...]]:
+    """Return link -> its collision shapes, in the order of the file.
 
-    name: str
-    kind: str
-    parent: str
-    child: str
-    source: str | None
-    multiplier: float = 1.0
-    offset: float = 0.0
-
-
-class Robot:
-    """The kinematic tree of a URDF with its collision shapes.
-
-    Attributes:
-        joints: by name.
-        shapes: link -> its collision shapes, in the order of the file.
-        skeleton: the URDF with nothing but links and joints, for MuJoCo's own reader.
+    Raises:
+        UrdfError: the links are no tree, a shape cannot be used, or a commanded link has none.
     """
-
-    def __init__(self, text: str, joint_names: Sequence[str]) -> None:
-        """Read ``text``, a URDF with its xacro expanded.
-
-        Raises:
-            CollisionModelError: it is no XML, a joint is missing, a mesh cannot be read, or a
-                commanded link has no collision shape.
-        """
-        try:
-            root = ElementTree.fromstring(text)
-        except ElementTree.ParseError as error:
-            raise CollisionModelError(
-                f"the robot description is no XML ({error}); expand the xacro, {REMEDY}"
-            ) from error
-        self.joints = {joint.get("name", ""): _joint(joint) for joint in root.findall("joint")}
-        missing = [name for name in joint_names if name not in self.joints]
-        if missing:
-            raise CollisionModelError(
-                f"the URDF has no joint {missing[0]!r}; it has {sorted(self.joints)}"
-            )
-        self._above = {joint.child: joint for joint in self.joints.values()}
-        links = {link.get("name", ""): link for link in root.findall("link")}
-        self.shapes = {name: _shapes(name, link) for name, link in links.items()}
-        for name, link in links.items():
-            self._check_drawn(name, link, set(joint_names))
-        for name in joint_names:
-            self._check_moves_something(name)
-        self.skeleton = _skeleton(root)
-
-    def path(self, link: str) -> list[Joint]:
-        """Return the joints from ``link`` up to the root."""
-        joints = []
-        while link in self._above:
-            joints.append(self._above[link])
-            link = joints[-1].parent
-        return joints
-
-    def sources(self, link: str) -> set[str]:
-        """Return the joints that move ``link`` when they alone are commanded."""
-        return {joint.source for joint in self._moving(link) if joint.source is not None}
-
-    def between(self, first: str, second: str) -> set[str]:
-        """Return the joints that move one of two links against the other."""
-        one, other = self.path(first), self.path(second)
-        apart = [j for j in one if j not in other] + [j for j in other if j not in one]
-        return {joint.source for joint in apart if joint.source is not None}
-
-    def one_arm(self, first: str, second: str) -> bool:
-        """Return whether a joint carries both links, or one is the base that the other is on."""
-        one, other = self._moving(first), self._moving(second)
-        if one and other:
-            return one[-1] is other[-1]
-        return any(path and path[-1].parent in (first, second) for path in (one, other))
-
-    def is_finger(self, link: str) -> bool:
-        """Return whether a prismatic joint moves ``link`` at the end of an arm."""
-        moving = self._moving(link)
-        if len(self.sources(link)) < 2 or moving[0].kind != "prismatic":
-            return False
-        return not any(self._carries(link, joint) for joint in self.joints.values())
-
-    def _moving(self, link: str) -> list[Joint]:
-        return [joint for joint in self.path(link) if joint.source is not None]
-
-    def _carries(self, link: str, joint: Joint) -> bool:
-        """Return whether ``joint`` moves something and hangs on ``link``."""
-        mounts = {above.parent for above in self.path(joint.child)}
-        return joint.source is not None and link in mounts
-
-    def _check_drawn(self, name: str, link: ElementTree.Element, commanded: set[str]) -> None:
-        """Refuse a moving link that has a body to see but none to collide with."""
-        drawn, moves = link.find("visual") is not None, self.sources(name) & commanded
-        if drawn and moves and not self.shapes[name]:
-            raise CollisionModelError(
-                f"link {name!r} moves and is drawn but has no <collision> shape; "
+    elements = robot.link_elements
+    shapes = {
+        link: tuple(_shape(link, collision) for collision in element.findall("collision"))
+        for link, element in elements.items()
+        if link in robot.links
+    }
+    for link, found in shapes.items():
+        moves = robot.sources(link) & set(robot.joint_names)
+        if moves and elements[link].find("visual") is not None and not found:
+            raise UrdfError(
+                f"link {link!r} moves and is drawn but has no <collision> shape; "
                 f"give it one, {REMEDY}"
             )
-
-    def _check_moves_something(self, name: str) -> None:
-        """Refuse a commanded joint that moves no shape."""
-        moved = [link for link in self.shapes if name in self.sources(link)]
-        if not any(self.shapes[link] for link in moved):
-            raise CollisionModelError(
-                f"link {self.joints[name].child!r}, moved by joint {name!r}, and the links it "
+    for name in robot.joint_names:
+        if not any(found for link, found in shapes.items() if name in robot.sources(link)):
+            raise UrdfError(
+                f"link {robot.joints[name].child!r}, moved by joint {name!r}, and the links it "
                 f"carries have no <collision> shape; give them one, {REMEDY}"
             )
-
-
-def _joint(element: ElementTree.Element) -> Joint:
-    name, kind = element.get("name", ""), element.get("type", "")
-    parent, child = element.find("parent"), element.find("child")
-    if parent is None or child is None:
-        raise CollisionModelError(f"joint {name!r} lacks <parent> or <child> in the URDF")
-    ends = parent.get("link", ""), child.get("link", "")
-    mimic = element.find("mimic")
-    if kind == "fixed":
-        return Joint(name, kind, *ends, None)
-    if mimic is None:
-        return Joint(name, kind, *ends, name)
-    try:
-        factor, offset = float(mimic.get("multiplier", 1.0)), float(mimic.get("offset", 0.0))
-    except ValueError as error:
-        raise CollisionModelError(f"joint {name!r}: unusable <mimic> ({error})") from error
-    return Joint(name, kind, *ends, mimic.get("joint", ""), factor, offset)
-
-
-def _shapes(link: str, element: ElementTree.Element) -> tuple[Shape, ...]:
-    return tuple(_shape(link, collision) for collision in element.findall("collision"))
+    return shapes
 
 
 def _shape(link: str, collision: ElementTree.Element) -> Shape:
     """Return one shape, or say which link has one that cannot be used."""
+    geometry, origin = collision.find("geometry/*"), collision.find("origin")
+    kind = "nothing" if geometry is None else geometry.tag
+    pose = {} if origin is None else origin.attrib
     try:
-        geometry = collision.find("geometry/*")
-        origin = collision.find("origin")
-        pose = {} if origin is None else origin.attrib
-        xyz, rpy = _numbers(pose.get("xyz", "0 0 0")), _numbers(pose.get("rpy", "0 0 0"))
-        if geometry is not None and geometry.tag == "box":
-            return Shape("box", _numbers(geometry.attrib["size"]), xyz, rpy)
-        if geometry is not None and geometry.tag == "cylinder":
+        ends = _triple(pose.get("xyz", "0 0 0")), _triple(pose.get("rpy", "0 0 0"))
+        if kind == "box":
+            return Shape(kind, _triple(geometry.attrib["size"]), *ends)
+        if kind == "cylinder":
             size = float(geometry.attrib["radius"]), float(geometry.attrib["length"])
-            return Shape("cylinder", size, xyz, rpy)
-        if geometry is not None and geometry.tag == "sphere":
-            return Shape("sphere", (float(geometry.attrib["radius"]),), xyz, rpy)
-        if geometry is not None and geometry.tag == "mesh":
-            scale = _numbers(geometry.get("scale", "1 1 1"))
-            return Shape("mesh", scale, xyz, rpy, _mesh_file(link, geometry.attrib["filename"]))
+            return Shape(kind, size, *ends)
+        if kind == "sphere":
+            return Shape(kind, (float(geometry.attrib["radius"]),), *ends)
+        if kind == "mesh":
+            file = _mesh_file(link, geometry.attrib["filename"])
+            return Shape(kind, _triple(geometry.get("scale", "1 1 1")), *ends, file)
     except (KeyError, ValueError) as error:
-        raise CollisionModelError(
+        raise UrdfError(
             f"link {link!r}: unusable <collision> ({error!r}); mend it, {REMEDY}"
         ) from error
-    raise CollisionModelError(
+    raise UrdfError(
         f"link {link!r}: its <collision> is no box, cylinder, sphere or mesh; mend it, {REMEDY}"
     )
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def _triple(text: str) -> tuple[float, ...]:
     numbers = tuple(float(word) for word in text.split())
     if len(numbers) != 3:
         raise ValueError(f"{text!r} is not three numbers")
@@ -215,40 +111,16 @@ def _mesh_file(link: str, uri: str) -> Path:
     found = next((path for path in candidates if path.is_file()), None)
     if found is None:
         searched = ", ".join(map(str, candidates)) or "an empty AMENT_PREFIX_PATH"
-        raise CollisionModelError(
+        raise UrdfError(
             f"link {link!r}: its collision mesh {uri!r} is not found; searched {searched}. "
             f"Source the workspace that holds it, give the link a primitive shape, {REMEDY}"
         )
     if found.suffix.lower() not in MESH_FORMATS:
-        raise CollisionModelError(
+        raise UrdfError(
             f"link {link!r}: its collision mesh {uri!r} is none of {', '.join(MESH_FORMATS)}; "
             f"convert it, give the link a primitive shape, {REMEDY}"
         )
     return found.resolve()
-
-
-def _skeleton(root: ElementTree.Element) -> str:
-    """Return links and joints alone; MuJoCo wants a mass of what moves, any mass."""
-    bare = ElementTree.Element("robot", {"name": root.get("name") or "robot"})
-    compiler = {"fusestatic": "false", "discardvisual": "false", "balanceinertia": "true"}
-    ElementTree.SubElement(ElementTree.SubElement(bare, "mujoco"), "compiler", compiler)
-    for link in root.findall("link"):
-        kept = ElementTree.SubElement(bare, "link", {"name": link.get("name", "")})
-        inertial = ElementTree.SubElement(kept, "inertial")
-        ElementTree.SubElement(inertial, "mass", {"value": "1"})
-        moments = {"ixx": "1", "iyy": "1", "izz": "1", "ixy": "0", "ixz": "0", "iyz": "0"}
-        ElementTree.SubElement(inertial, "inertia", moments)
-    for joint in root.findall("joint"):
-        kept = ElementTree.SubElement(bare, "joint", dict(joint.attrib))
-        kept.extend(part for part in joint if part.tag in ("origin", "parent", "child", "axis"))
-        kept.extend(part for part in joint if part.tag == "limit")
-    return ElementTree.tostring(bare, encoding="unicode")
-
-
-Array = NDArray[np.float64]
-
-TABLE = "table"
-HULL = "/hull"
 
 
 @dataclass(frozen=True)
@@ -282,30 +154,34 @@ class Distances:
 
 
 def build(
-    robot: Robot, distances: Distances, table_height_m: float | None
-) -> tuple[mujoco.MjModel, list[str]]:
-    """Return the compiled model and the links with shapes, by number.
+    robot: RobotModel, distances: Distances, table_height_m: float | None
+) -> tuple[mujoco.MjModel, list[str], Array]:
+    """Return the compiled model, the links with shapes, by number, and what pairs must keep.
+
+    The last is (L, L) [m], above the diagonal; -inf where a pair does not count.
 
     A shape is named after its link, :func:`link_of`. Pairs are of the capsules around the shapes,
     named as the shape with :data:`HULL` behind, and of the table.
     """
+    shapes = shapes_of(robot)
+    links = [link for link, found in shapes.items() if found]
     try:
-        spec = mujoco.MjSpec.from_string(robot.skeleton)
-        links = [link for link, shapes in robot.shapes.items() if shapes]
+        spec = robot.spec()
         for link in links:
-            for k, shape in enumerate(robot.shapes[link]):
+            for k, shape in enumerate(shapes[link]):
                 _add_shape(spec, link, f"{link}/{k}", shape)
         _add_hulls(spec)
         if table_height_m is not None:
             _add_table(spec, table_height_m)
             links.append(TABLE)
-        _add_pairs(spec, links, allowed(robot, links, distances))
+        bounds = _bounds(robot, links, distances)
+        _add_pairs(spec, links, bounds)
         spec.option.ccd_iterations = 200
         spec.memory = 16 << 20  # contacts of every pair at once; reserved, not used
-        return spec.compile(), links
+        return spec.compile(), links, bounds
     except (ValueError, RuntimeError) as error:
-        _blame_mesh(robot)
-        raise CollisionModelError(
+        _name_broken_mesh(shapes)
+        raise UrdfError(
             f"MuJoCo cannot build the robot ({error}); mend the URDF, {REMEDY}"
         ) from error
 
@@ -399,27 +275,45 @@ def _add_pairs(spec: mujoco.MjSpec, links: list[str], bounds: Array) -> None:
             spec.add_pair(geomname1=one, geomname2=other, margin=margin, condim=1)
 
 
-def allowed(robot: Robot, links: list[str], distances: Distances) -> Array:
-    """Return (L, L), above the diagonal: what a pair must keep; -inf where it does not count."""
+def _bounds(robot: RobotModel, links: list[str], distances: Distances) -> Array:
     bounds = np.full((len(links), len(links)), -np.inf)
     for i, j in itertools.combinations(range(len(links)), 2):
         bounds[i, j] = _bound(robot, links[i], links[j], distances)
     return bounds
 
 
-def _bound(robot: Robot, first: str, second: str, distances: Distances) -> float:
+def _bound(robot: RobotModel, first: str, second: str, distances: Distances) -> float:
     if second == TABLE:
-        if not robot.sources(first):
+        if not robot.moving(first):
             return -np.inf
-        return distances.fingers_m if robot.is_finger(first) else distances.table_m
-    if len(robot.between(first, second)) <= 1:
+        return distances.fingers_m if _is_finger(robot, first) else distances.table_m
+    one, other = robot.path(first), robot.path(second)
+    apart = [j for j in one if j not in other] + [j for j in other if j not in one]
+    if len({joint.source for joint in apart} - {None}) <= 1:
         return -np.inf
-    return distances.own_m if robot.one_arm(first, second) else distances.arms_m
+    return distances.own_m if _of_one_arm(robot, first, second) else distances.arms_m
 
 
-def _blame_mesh(robot: Robot) -> None:
-    """Say which link's mesh MuJoCo cannot read, if it is one."""
-    for link, shape in ((link, s) for link, shapes in robot.shapes.items() for s in shapes):
+def _of_one_arm(robot: RobotModel, first: str, second: str) -> bool:
+    """Return whether a joint carries both links, or one is the base that the other is on."""
+    one, other = robot.moving(first), robot.moving(second)
+    if one and other:
+        return one[-1] is other[-1]
+    return any(path and path[-1].parent in (first, second) for path in (one, other))
+
+
+def _is_finger(robot: RobotModel, link: str) -> bool:
+    """Return whether a prismatic joint moves ``link`` at the end of an arm."""
+    moving = robot.moving(link)
+    if len(robot.sources(link)) < 2 or moving[0].kind != "prismatic":
+        return False
+    carried = (j for j in robot.joints.values() if j.source is not None)
+    return not any(link in {above.parent for above in robot.path(j.child)} for j in carried)
+
+
+def _name_broken_mesh(shapes: dict[str, tuple[Shape, ...]]) -> None:
+    """Raise UrdfError if MuJoCo cannot read one of the meshes."""
+    for link, shape in ((link, shape) for link, found in shapes.items() for shape in found):
         if shape.kind != "mesh":
             continue
         spec = mujoco.MjSpec()
@@ -428,7 +322,7 @@ def _blame_mesh(robot: Robot) -> None:
         try:
             spec.compile()
         except (ValueError, RuntimeError) as error:
-            raise CollisionModelError(
+            raise UrdfError(
                 f"link {link!r}: MuJoCo cannot use its collision mesh {shape.file} ({error}); "
                 f"mend it, give the link a primitive shape, {REMEDY}"
             ) from error

@@ -1,16 +1,15 @@
-"""Joint limits: position and velocity from the URDF, acceleration and jerk from parameters."""
+"""Bounds that every motion keeps: of the joints, and of how chunks become trajectories."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.errors import DfmVlaError
-from dfm_vla_ros.robot.joints import JOINT_NAMES
+
+Array = NDArray[np.float64]
 
 ROUNDING = 1e-9
 """What a bound may be passed by without being violated [rad, m, relative]."""
@@ -57,22 +56,6 @@ class PlanSettings:
 DEFAULT_SETTINGS = PlanSettings()
 
 
-Array = NDArray[np.float64]
-
-ARM_ACCELERATION = 60.0
-"""[rad/s^2] default bound; a URDF names none."""
-GRIPPER_ACCELERATION = 60.0
-"""[m/s^2]: a finger may cross its whole travel within one control period."""
-ARM_JERK = 1500.0
-"""[rad/s^3]: three times what the demonstrations' chunks need; full speed stops in 0.13 s."""
-GRIPPER_JERK = 1000.0
-"""[m/s^3]: a finger may cross its whole travel within one control period."""
-
-
-class UrdfError(DfmVlaError):
-    """The URDF lacks a joint or one of its limits."""
-
-
 @dataclass(frozen=True)
 class JointLimits:
     """Bounds of D joints.
@@ -98,32 +81,6 @@ class JointLimits:
     jerk: Array
     prismatic: NDArray[np.bool_]
 
-    @classmethod
-    def from_urdf(
-        cls,
-        text: str,
-        names: Sequence[str] = JOINT_NAMES,
-        arm_acceleration: float = ARM_ACCELERATION,
-        gripper_acceleration: float = GRIPPER_ACCELERATION,
-        arm_jerk: float = ARM_JERK,
-        gripper_jerk: float = GRIPPER_JERK,
-    ) -> JointLimits:
-        """Read the limits of ``names`` from ``text``, a URDF with its xacro expanded.
-
-        Raises:
-            UrdfError: it is no XML, or a joint, its limit or an attribute is missing.
-        """
-        joints = _joints(text)
-        missing = [name for name in names if name not in joints]
-        if missing:
-            raise UrdfError(f"the URDF has no joint {missing[0]!r}; it has {sorted(joints)}")
-        rows = np.array([_limit(joints[name]) for name in names])
-        prismatic = np.array([joints[name].get("type") == "prismatic" for name in names])
-        acceleration = np.where(prismatic, gripper_acceleration, arm_acceleration)
-        jerk = np.where(prismatic, gripper_jerk, arm_jerk)
-        lower, upper, velocity = rows.T
-        return cls(tuple(names), lower, upper, velocity, acceleration, jerk, prismatic)
-
     def shrunk(self, margin_rad: float) -> JointLimits:
         """Return the limits with ``margin_rad`` off both ends of the revolute joints.
 
@@ -135,29 +92,3 @@ class JointLimits:
     def units(self, joint: int) -> str:
         """Return the unit of joint number ``joint``'s position."""
         return "m" if self.prismatic[joint] else "rad"
-
-
-def _joints(text: str) -> dict[str, ElementTree.Element]:
-    """Return the robot's joints by name, not those that <ros2_control> repeats."""
-    try:
-        root = ElementTree.fromstring(text)
-    except ElementTree.ParseError as error:
-        raise UrdfError(f"the robot description is no XML ({error}); expand the xacro") from error
-    return {joint.get("name", ""): joint for joint in root.findall("joint")}
-
-
-def _limit(joint: ElementTree.Element) -> tuple[float, float, float]:
-    """Return lower, upper and velocity of one <joint>."""
-    limit = joint.find("limit")
-    if limit is None:
-        raise UrdfError(f"joint {joint.get('name')!r} has no <limit> in the URDF")
-    try:
-        lower, upper, velocity = (float(limit.attrib[k]) for k in ("lower", "upper", "velocity"))
-    except (KeyError, ValueError) as error:
-        raise UrdfError(f"joint {joint.get('name')!r}: unusable <limit> ({error!r})") from error
-    if not (lower <= upper and velocity > 0):
-        raise UrdfError(
-            f"joint {joint.get('name')!r}: limit {lower} .. {upper}, velocity {velocity}; "
-            "lower must not exceed upper and velocity must be positive"
-        )
-    return lower, upper, velocity

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, arm_joints
-from dfm_vla_ros.robot.kinematics import robot_description
+from dfm_vla_ros.robot.model import robot_description
 
 SIDE_PX = 64
 LARGEST_PITCH = 8

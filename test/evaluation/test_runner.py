@@ -12,8 +12,7 @@ from dfm_vla_ros.evaluation.runner import OTHER, SUCCESS, TIMEOUT, Loop, LoopCon
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.robot.chunks import JoinMode
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import robot_description
-from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.robot.model import RobotModel
 from dfm_vla_ros.sim.experts import expert_targets
 from dfm_vla_ros.sim.perturbations import Setting
 from dfm_vla_ros.sim.twin import Twin
@@ -61,7 +60,7 @@ def expert_loop(
         return Chunk(kept, observation.commanded, 0.0, 1, guidance.committed_steps)
 
     config = LoopConfig(latency_s=latency_s, timeout_s=40.0, mode=mode)
-    return Loop(twin, act, tokenizer, JointLimits.from_urdf(robot_description()), config)
+    return Loop(twin, act, tokenizer, RobotModel().limits(), config)
 
 
 @pytest.mark.parametrize("latency_s", [0.0, 0.1, 0.3])

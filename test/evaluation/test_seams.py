@@ -14,8 +14,7 @@ from dfm_vla_ros.evaluation.motion import MotionRecord
 from dfm_vla_ros.evaluation.seams import CASES, LATENCY_S, Case, smooth, worst
 from dfm_vla_ros.robot.chunks import JoinMode
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import robot_description
-from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.robot.model import RobotModel
 from dfm_vla_ros.sim.twin import HOME
 from dfm_vla_ros.tokens.action import ActionTokenizer
 
@@ -30,7 +29,7 @@ def case(mode: JoinMode) -> Case:
     widths = np.full((8, len(JOINT_NAMES)), 0.003)
     widths[:, grippers] = 0.035 / 255
     tokenizer = ActionTokenizer(JOINT_NAMES, widths, middle, 256, 0.1)
-    limits = JointLimits.from_urdf(robot_description())
+    limits = RobotModel().limits()
     return Case(tokenizer, limits, HOME + swing, mode)
 
 

@@ -146,7 +146,7 @@ def test_that_the_monitor_shows_the_plan_of_both_grippers_while_a_goal_runs(
 
 def test_that_the_executed_path_ends_where_the_gripper_is(graph: Graph, eye: Eye) -> None:
     from dfm_vla_ros.robot.joints import JOINT_NAMES
-    from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
+    from dfm_vla_ros.robot.model import RobotModel
 
     def is_there() -> bool:
         at = dict(zip(graph.measured[-1].name, graph.measured[-1].position, strict=True))
@@ -154,7 +154,7 @@ def test_that_the_executed_path_ends_where_the_gripper_is(graph: Graph, eye: Eye
         end = eye.shown["executed/right", 0].points[-1]
         return np.linalg.norm(tips[1] - [end.x, end.y, end.z]) < 2e-3
 
-    kinematics = Kinematics(robot_description())
+    kinematics = RobotModel()
     graph.until(is_there, "path that ends at the gripper")
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import ARM_JOINTS, ARMS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import robot_description
+from dfm_vla_ros.robot.model import robot_description
 
 # As in joint_trajectory_controller_parameters.yaml and joint_state_broadcaster_parameters.yaml of
 # ros2_controllers, branch jazzy.

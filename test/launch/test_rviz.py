@@ -12,7 +12,7 @@ import yaml
 from dfm_vla_ros.nodes import monitor_drawing as markers
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS
-from dfm_vla_ros.robot.kinematics import robot_description
+from dfm_vla_ros.robot.model import robot_description
 
 
 @pytest.fixture(scope="module")

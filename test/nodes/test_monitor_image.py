@@ -7,7 +7,7 @@ import pytest
 
 from dfm_vla_ros.nodes.messages import camera_info
 from dfm_vla_ros.nodes.monitor_drawing import Look, Pinhole, ShownPlan, annotate, drawings
-from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
+from dfm_vla_ros.robot.model import RobotModel
 from dfm_vla_ros.sim.model import FIELD_OF_VIEW_DEG
 from dfm_vla_ros.sim.twin import Twin
 
@@ -15,7 +15,7 @@ from dfm_vla_ros.sim.twin import Twin
 @pytest.fixture(scope="module")
 def camera() -> Pinhole:
     info = camera_info("third_camera_optical_frame", 96, 96, FIELD_OF_VIEW_DEG["third"])
-    poses = Kinematics(robot_description()).poses(np.zeros(14))
+    poses = RobotModel().poses(np.zeros(14))
     return Pinhole(np.reshape(info.k, (3, 3)), (96, 96), poses["third_camera_optical_frame"])
 
 
@@ -35,7 +35,7 @@ def test_that_the_grippers_are_where_the_renderer_draws_them(camera: Pinhole) ->
     """Moving one arm changes the picture around the pixels that its tip moves between."""
     twin = Twin((96, 96))
     twin.reset("place_block", 0)
-    kinematics = Kinematics(robot_description())
+    kinematics = RobotModel()
     before, at = twin.render()["third"].astype(int), twin.positions.copy()
     target = at.copy()
     target[0] += 0.3

@@ -10,7 +10,7 @@ from visualization_msgs.msg import Marker
 from dfm_vla_ros.nodes import monitor_drawing as m
 from dfm_vla_ros.nodes.monitor_drawing import Ghost
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
+from dfm_vla_ros.robot.model import RobotModel
 
 LOOK = m.Look("base_link", lifetime_s=1.25)
 NOW = Time(sec=5)
@@ -111,14 +111,14 @@ def test_that_a_text_that_is_gone_is_deleted_under_its_number() -> None:
 
 
 @pytest.fixture(scope="module")
-def kinematics() -> Kinematics:
-    return Kinematics(robot_description())
+def kinematics() -> RobotModel:
+    return RobotModel()
 
 
 def test_that_the_ghost_is_the_moving_bodies_where_the_command_puts_them(
-    kinematics: Kinematics,
+    kinematics: RobotModel,
 ) -> None:
-    ghost = Ghost(robot_description(), kinematics)
+    ghost = Ghost(kinematics)
     rest, turned = np.zeros(len(JOINT_NAMES)), np.zeros(len(JOINT_NAMES))
     turned[JOINT_NAMES.index("left_joint1")] = 1.0
     before, after = (ghost.markers(joints, LOOK, NOW) for joints in (rest, turned))

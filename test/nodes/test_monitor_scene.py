@@ -11,15 +11,15 @@ from dfm_vla_ros.nodes.monitor_node import transforms
 from dfm_vla_ros.nodes.monitor_scene import MonitorScene
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics, robot_description
+from dfm_vla_ros.robot.model import RobotModel
 from dfm_vla_ros.tokens import ActionCodec, load_action_tokenizer
 
 REFERENCE = [0.2, 1.0, -1.0, 0.1, 0.5, 0.0, 0.02] * 2
 
 
 @pytest.fixture(scope="module")
-def kinematics() -> Kinematics:
-    return Kinematics(robot_description())
+def kinematics() -> RobotModel:
+    return RobotModel()
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def tokenizer() -> ActionCodec:
 
 
 @pytest.fixture
-def scene(tokenizer: ActionCodec, kinematics: Kinematics) -> MonitorScene:
+def scene(tokenizer: ActionCodec, kinematics: RobotModel) -> MonitorScene:
     return MonitorScene(tokenizer, kinematics, trail_s=1.0)
 
 
@@ -156,7 +156,7 @@ def test_that_lines_name_instruction_progress_latency_stop_and_refusal(
 
 
 def test_that_the_trail_is_as_long_as_asked_and_ends_with_a_reset(
-    scene: MonitorScene, kinematics: Kinematics
+    scene: MonitorScene, kinematics: RobotModel
 ) -> None:
     joints = np.array(REFERENCE)
     for number in range(200):
@@ -174,7 +174,7 @@ def test_that_a_clock_that_goes_back_begins_the_trail_anew(scene: MonitorScene) 
     assert len(scene.trail) == 1
 
 
-def test_that_transforms_chained_from_the_root_are_the_poses(kinematics: Kinematics) -> None:
+def test_that_transforms_chained_from_the_root_are_the_poses(kinematics: RobotModel) -> None:
     from scipy.spatial.transform import Rotation
 
     joints = np.array(REFERENCE)

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import robot_description
-from dfm_vla_ros.robot.limits import JointLimits
+from dfm_vla_ros.robot.model import RobotModel
 
 Array = NDArray[np.float64]
 
 TABLE = "table"
-URDF = robot_description()
-LIMITS = JointLimits.from_urdf(URDF)
+ROBOT = RobotModel()
+URDF = ROBOT.urdf
+LIMITS = ROBOT.limits()
 HOME = np.array([0.0, 1.455, -0.729, 0.0, 0.931, 0.0, 0.035] * 2)
 
 

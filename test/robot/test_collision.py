@@ -7,11 +7,12 @@ import time
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from shapes_reference import HOME, LIMITS, URDF, Arms, random_postures, table_distances
+from shapes_reference import HOME, LIMITS, ROBOT, URDF, Arms, random_postures, table_distances
 
 from dfm_vla_ros.robot.collision import CollisionModel
-from dfm_vla_ros.robot.collision_scene import TABLE, CollisionModelError, Distances
+from dfm_vla_ros.robot.collision_scene import TABLE, Distances
 from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.robot.model import UrdfError
 
 Array = NDArray[np.float64]
 
@@ -20,7 +21,7 @@ MIRROR = np.array([-1, 1, 1, -1, 1, -1, 1] * 2)
 
 @pytest.fixture(scope="module")
 def model() -> CollisionModel:
-    return CollisionModel(URDF, JOINT_NAMES)
+    return CollisionModel(ROBOT)
 
 
 def posture(**joints: float) -> Array:
@@ -61,15 +62,15 @@ def test_that_an_arm_driven_into_the_table_is_refused_and_named(model: Collision
     breach = model.check(path)
     assert breach is not None and breach.second == TABLE and breach.first.startswith("left_")
     assert breach.index == 19 and breach.distance_m < 0
-    assert CollisionModel(URDF, JOINT_NAMES, table_height_m=None).check(path) is None
-    assert CollisionModel(URDF, JOINT_NAMES, table_height_m=-0.7).check(path) is None
+    assert CollisionModel(ROBOT, table_height_m=None).check(path) is None
+    assert CollisionModel(ROBOT, table_height_m=-0.7).check(path) is None
 
 
 def test_that_fingers_may_press_as_deep_as_said_and_no_deeper() -> None:
     arms = Arms(URDF, JOINT_NAMES)
     lean = np.linspace(0.8, 1.4, 40)
     for allowed_m in (-0.06, 0.0, 0.005):
-        model = CollisionModel(URDF, JOINT_NAMES, distances=Distances(fingers_m=allowed_m))
+        model = CollisionModel(ROBOT, distances=Distances(fingers_m=allowed_m))
         below = 0
         for angle in lean:
             moved = leaning(angle)
@@ -94,7 +95,7 @@ def test_that_an_arm_folded_back_onto_its_own_base_is_refused(model: CollisionMo
 
 
 def test_that_mirrored_postures_have_mirrored_distances() -> None:
-    hits, model = 0, CollisionModel(URDF, JOINT_NAMES, 0.05)
+    hits, model = 0, CollisionModel(ROBOT, 0.05)
     for row in random_postures(200, 2, 0.7):
         one, other = model.check(row[None]), model.check(mirrored(row[None]))
         assert (one is None) == (other is None)
@@ -126,13 +127,13 @@ def test_that_what_cannot_be_helped_does_not_count(model: CollisionModel) -> Non
 
 def test_that_a_pair_too_close_in_every_posture_does_not_count() -> None:
     # link3 and link5 are never more than 5 cm apart, whatever joints 4 and 5 do.
-    close = CollisionModel(URDF, JOINT_NAMES, 0.06, distances=Distances(own_m=0.06))
+    close = CollisionModel(ROBOT, 0.06, distances=Distances(own_m=0.06))
     assert ("left_link3", "left_link5") not in close.pairs
     assert ("left_link2", "left_link4") in close.pairs
 
 
 def test_that_a_smaller_minimum_bounds_every_distance() -> None:
-    model = CollisionModel(URDF, JOINT_NAMES, 0.003)
+    model = CollisionModel(ROBOT, 0.003)
     assert max(model.pairs.values()) == 0.003
     assert model.pairs["left_finger", TABLE] == Distances().fingers_m
 
@@ -189,7 +190,7 @@ def test_that_the_answer_does_not_depend_on_what_was_asked_before(model: Collisi
     together = [model.check(row[None]) for row in rows]
     again = [model.check(row[None]) for row in rows[::-1]][::-1]
     assert together == again
-    fresh = CollisionModel(URDF, JOINT_NAMES)
+    fresh = CollisionModel(ROBOT)
     assert [fresh.check(row[None]) for row in rows] == together
     least = min((b for b in together if b), key=lambda b: b.distance_m)
     whole = model.check(rows)
@@ -203,16 +204,16 @@ def test_that_no_postures_break_nothing(model: CollisionModel) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_that_a_posture_that_is_not_finite_is_refused(model: CollisionModel, value: float) -> None:
-    with pytest.raises(CollisionModelError, match=r"posture 0: left_joint3 is .*, not finite"):
+    with pytest.raises(UrdfError, match=r"posture 0: left_joint3 is .*, not finite"):
         model.check(posture(left_joint3=value)[None])
 
 
 def test_that_postures_of_another_size_are_refused(model: CollisionModel) -> None:
-    with pytest.raises(CollisionModelError, match=r"shape \(14,\), expected \(M, 14\)"):
+    with pytest.raises(UrdfError, match=r"shape \(14,\), expected \(M, 14\)"):
         model.check(HOME)
 
 
 @pytest.mark.parametrize("minimum_m", [0.0, -0.01, np.nan])
 def test_that_a_minimum_that_is_not_positive_is_refused(minimum_m: float) -> None:
-    with pytest.raises(CollisionModelError, match=r"minimum_distance is .* give a positive"):
-        CollisionModel(URDF, JOINT_NAMES, minimum_m)
+    with pytest.raises(UrdfError, match=r"minimum_distance is .* give a positive"):
+        CollisionModel(ROBOT, minimum_m)

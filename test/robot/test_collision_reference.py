@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from shapes_reference import TABLE, URDF, Arms, brute_force, random_postures
+from shapes_reference import ROBOT, TABLE, URDF, Arms, brute_force, random_postures
 
 from dfm_vla_ros.robot.collision import CollisionModel
 from dfm_vla_ros.robot.collision_scene import Distances
@@ -40,7 +40,7 @@ def assert_agrees(model: CollisionModel, arms: Arms, row: Array) -> int:
 
 @pytest.mark.parametrize("spread", [0.5, 1.0])
 def test_that_random_postures_agree_with_brute_force(spread: float) -> None:
-    model = CollisionModel(URDF, JOINT_NAMES, 0.03, distances=Distances(own_m=0.015))
+    model = CollisionModel(ROBOT, 0.03, distances=Distances(own_m=0.015))
     arms = Arms(URDF, JOINT_NAMES)
     rows = random_postures(40, 3, spread)
     breaches = [assert_agrees(model, arms, row) for row in rows]
@@ -49,7 +49,7 @@ def test_that_random_postures_agree_with_brute_force(spread: float) -> None:
 
 def test_that_postures_that_rounded_contacts_get_wrong_agree_with_brute_force() -> None:
     # MuJoCo's contacts of shapes rounded by a margin call the first, 30 mm deep, 13 mm apart.
-    model, arms = CollisionModel(URDF, JOINT_NAMES, 0.02), Arms(URDF, JOINT_NAMES)
+    model, arms = CollisionModel(ROBOT, 0.02), Arms(URDF, JOINT_NAMES)
     overlapping = random_postures(500, 12, 1.0)[181]
     found = {(b.first, b.second): b.distance_m for b in model.breaches(overlapping[None])}
     assert found["left_link1", "right_finger"] == pytest.approx(-0.0302, abs=1e-4)
@@ -59,7 +59,7 @@ def test_that_postures_that_rounded_contacts_get_wrong_agree_with_brute_force() 
 
 @pytest.mark.slow
 def test_that_many_random_postures_agree_with_brute_force() -> None:
-    model, arms = CollisionModel(URDF, JOINT_NAMES, 0.02), Arms(URDF, JOINT_NAMES)
+    model, arms = CollisionModel(ROBOT, 0.02), Arms(URDF, JOINT_NAMES)
     for seed, spread in ((10, 0.2), (11, 0.5), (12, 1.0)):
         for row in random_postures(500, seed, spread):
             assert_agrees(model, arms, row)

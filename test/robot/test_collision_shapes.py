@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.robot.collision import CollisionModel
-from dfm_vla_ros.robot.collision_scene import CollisionModelError
+from dfm_vla_ros.robot.model import RobotModel, UrdfError
 
 
 def boxes(
@@ -39,7 +39,7 @@ BOX_JOINTS = ("a_x", "a_y", "b_x", "b_y")
 def box_model(
     urdf: str, minimum_m: float = 0.1, names: tuple[str, ...] = BOX_JOINTS
 ) -> CollisionModel:
-    return CollisionModel(urdf, names, minimum_m, table_height_m=None)
+    return CollisionModel(RobotModel(urdf, names), minimum_m, table_height_m=None)
 
 
 def test_that_faces_corners_and_edges_have_the_distance_of_the_drawing() -> None:
@@ -126,7 +126,7 @@ REMEDY = "set minimum_distance to 0"
 def test_that_a_missing_mesh_names_link_file_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AMENT_PREFIX_PATH", "/opt/arms")
     mesh = '<mesh filename="package://arm_meshes/cube.stl"/>'
-    with pytest.raises(CollisionModelError) as caught:
+    with pytest.raises(UrdfError) as caught:
         box_model(boxes(mesh=mesh))
     for part in ("'a_box'", "package://arm_meshes/cube.stl", "/opt/arms/share", REMEDY):
         assert part in str(caught.value)
@@ -135,25 +135,25 @@ def test_that_a_missing_mesh_names_link_file_and_remedy(monkeypatch: pytest.Monk
 def test_that_a_mesh_of_another_format_names_the_formats(tmp_path: Path) -> None:
     (tmp_path / "cube.dae").write_text("<COLLADA/>")
     mesh = f'<mesh filename="file://{tmp_path}/cube.dae"/>'
-    with pytest.raises(CollisionModelError, match=r"'a_box'.*none of .stl, .obj, .msh.*" + REMEDY):
+    with pytest.raises(UrdfError, match=r"'a_box'.*none of .stl, .obj, .msh.*" + REMEDY):
         box_model(boxes(mesh=mesh))
 
 
 def test_that_a_broken_mesh_names_the_link(tmp_path: Path) -> None:
     (tmp_path / "cube.stl").write_text("no mesh at all")
     mesh = f'<mesh filename="{tmp_path}/cube.stl"/>'
-    with pytest.raises(CollisionModelError, match=r"(?s)link 'a_box': MuJoCo cannot.*" + REMEDY):
+    with pytest.raises(UrdfError, match=r"(?s)link 'a_box': MuJoCo cannot.*" + REMEDY):
         box_model(boxes(mesh=mesh))
 
 
 def test_that_a_drawn_link_without_collision_shape_is_named() -> None:
     drawn = '<visual><geometry><box size="0.2 0.2 0.2"/></geometry></visual>'
-    with pytest.raises(CollisionModelError, match=f"'a_box'.* has no <collision>.*{REMEDY}"):
+    with pytest.raises(UrdfError, match=f"'a_box'.* has no <collision>.*{REMEDY}"):
         box_model(boxes(drawn=drawn))
 
 
 def test_that_a_joint_that_moves_no_shape_is_named() -> None:
-    with pytest.raises(CollisionModelError, match=f"'a_slide'.*'a_x'.*no <collision>.*{REMEDY}"):
+    with pytest.raises(UrdfError, match=f"'a_slide'.*'a_x'.*no <collision>.*{REMEDY}"):
         box_model(boxes(drawn="<!-- nothing -->"))
 
 
@@ -169,5 +169,5 @@ def test_that_a_joint_that_moves_no_shape_is_named() -> None:
     ],
 )
 def test_that_a_urdf_that_cannot_be_used_says_why(old: str, new: str, message: str) -> None:
-    with pytest.raises(CollisionModelError, match=message):
+    with pytest.raises(UrdfError, match=message):
         box_model(boxes().replace(old, new))

@@ -110,7 +110,7 @@ def test_that_a_clock_that_went_back_refuses_until_reset() -> None:
 def test_that_joint_states_of_another_clock_refuse_chunks() -> None:
     executor = ready()
     executor.measure(JOINT_NAMES, HOME, 1e9)
-    with pytest.raises(ChunkRefused, match="joint states are -"):
+    with pytest.raises(ChunkRefused, match=r"joint states are stamped .* ahead of this clock"):
         executor.receive(ramp(4, observation_s=0.0), 0.0)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from dfm_vla_ros.resources import resource_path
 from dfm_vla_ros.robot.joints import JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import Kinematics, arm_confidence, robot_description, tip_paths
+from dfm_vla_ros.robot.model import RobotModel, arm_confidence, tip_paths
 from dfm_vla_ros.tokens.action import ActionTokenizer
 from dfm_vla_ros.tokens.loading import load_action_tokenizer
 from dfm_vla_ros.tokens.specification import TokenizerError
@@ -16,8 +16,8 @@ REFERENCE = np.array([0.2, 1.0, -1.0, 0.1, 0.5, 0.0, 0.02] * 2)
 
 
 @pytest.fixture(scope="module")
-def kinematics() -> Kinematics:
-    return Kinematics(robot_description())
+def kinematics() -> RobotModel:
+    return RobotModel()
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def tokenizer() -> ActionTokenizer:
 
 
 def test_that_a_path_goes_from_the_reference_through_every_target(
-    tokenizer: ActionTokenizer, kinematics: Kinematics
+    tokenizer: ActionTokenizer, kinematics: RobotModel
 ) -> None:
     tokens = np.random.default_rng(0).integers(90, 160, (3, tokenizer.token_count))
     paths = tip_paths(tokenizer, kinematics, tokens, REFERENCE)
@@ -38,7 +38,7 @@ def test_that_a_path_goes_from_the_reference_through_every_target(
 
 
 def test_that_tokens_of_one_arm_move_its_gripper_alone(
-    tokenizer: ActionTokenizer, kinematics: Kinematics
+    tokenizer: ActionTokenizer, kinematics: RobotModel
 ) -> None:
     still = np.full((tokenizer.horizon, 14), tokenizer.vocabulary_size // 2)
     moved = still.copy()
@@ -50,7 +50,7 @@ def test_that_tokens_of_one_arm_move_its_gripper_alone(
 
 
 def test_that_a_row_with_a_masked_token_has_no_path(
-    tokenizer: ActionTokenizer, kinematics: Kinematics
+    tokenizer: ActionTokenizer, kinematics: RobotModel
 ) -> None:
     tokens = np.full((2, tokenizer.token_count), 128)
     tokens[0, 5] = tokenizer.vocabulary_size
@@ -60,7 +60,7 @@ def test_that_a_row_with_a_masked_token_has_no_path(
 
 
 def test_that_tokens_of_another_number_are_refused(
-    tokenizer: ActionTokenizer, kinematics: Kinematics
+    tokenizer: ActionTokenizer, kinematics: RobotModel
 ) -> None:
     with pytest.raises(TokenizerError, match="tokens have shape"):
         tip_paths(tokenizer, kinematics, np.zeros((2, 13), dtype=int), REFERENCE)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.robot.joints import ARMS, CAMERAS, JOINT_NAMES
-from dfm_vla_ros.robot.kinematics import robot_description
+from dfm_vla_ros.robot.model import robot_description
 from dfm_vla_ros.sim.twin import HOME
 
 # parent origin xyz [m], rpy [rad], lower, upper [rad], velocity [rad/s]

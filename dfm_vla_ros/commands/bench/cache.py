@@ -171,12 +171,11 @@ def _variants(options: argparse.Namespace) -> Iterator[tuple[str, _Variant]]:
 
 def _loop(policy: Policy, act: Any, timeout_s: float) -> Loop:
     from dfm_vla_ros.evaluation.runner import Loop, LoopConfig
-    from dfm_vla_ros.robot.kinematics import robot_description
-    from dfm_vla_ros.robot.limits import JointLimits
+    from dfm_vla_ros.robot.model import RobotModel
     from dfm_vla_ros.sim.twin import Twin
 
     twin = Twin(camera_size=(policy.image_size, policy.image_size))
-    limits = JointLimits.from_urdf(robot_description())
+    limits = RobotModel().limits()
     config = LoopConfig(policy.execute_steps, timeout_s=timeout_s)
     return Loop(twin, act, policy.tokenizer, limits, config)
 

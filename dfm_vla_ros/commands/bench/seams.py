@@ -85,15 +85,14 @@ def _cases(options: argparse.Namespace, tokenizer: ActionTokenizer) -> list[dict
     """Play the scripted cases in each mode."""
     from dfm_vla_ros.evaluation.seams import CASES, Case, smooth, worst
     from dfm_vla_ros.robot.chunks import JoinMode
-    from dfm_vla_ros.robot.kinematics import robot_description
-    from dfm_vla_ros.robot.limits import JointLimits
+    from dfm_vla_ros.robot.model import RobotModel
     from dfm_vla_ros.sim.experts import expert_targets
     from dfm_vla_ros.sim.twin import Twin
 
     twin = Twin()
     twin.reset(options.task, options.seed)
     targets = expert_targets(options.task, twin)
-    limits = JointLimits.from_urdf(robot_description())
+    limits = RobotModel().limits()
     rows = []
     for name, looks_s in CASES.items():
         for mode in options.modes:
