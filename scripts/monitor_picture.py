@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.replay import Job, answers, read_images
-from dfm_vla_ros.bags.replay_records import read_recording, relative_topics
-from dfm_vla_ros.bags.replay_session import WANTED
+from dfm_vla_ros.bags.records import WANTED, read_recording, relative_topics
+from dfm_vla_ros.bags.replay import ReplayJob, answers
+from dfm_vla_ros.bags.show import read_images
 from dfm_vla_ros.nodes.messages import camera_info
 from dfm_vla_ros.nodes.monitor_drawing import (
     Look,
@@ -49,7 +49,7 @@ def main() -> None:
         stamp_ns = record.image_stamps[CAMERA]
         images = read_images(bag, recording.topics)
         view = next(image for name, at, image in images if (name, at) == (CAMERA, stamp_ns))
-    job = Job(options.bag, recording.topics, checkpoint, record.decoding, (record,))
+    job = ReplayJob(options.bag, recording.topics, checkpoint, record.decoding, (record,))
     (answer,) = answers(job)
     print(f"the recorded tokens: {answer.same}", file=sys.stderr)
     tokenizer, kinematics = load_action_tokenizer(checkpoint), RobotModel()

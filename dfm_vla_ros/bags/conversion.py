@@ -8,9 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dfm_vla_ros.bags.episodes import BagEpisodes
+from dfm_vla_ros.bags.episodes import BagEpisodes, Cut, EpisodeSettings
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.splitting import Cut, EpisodeSettings
 from dfm_vla_ros.bags.topics import TopicChoice, find_topics
 from dfm_vla_ros.data.format import INFO, DatasetSpec, read_info
 from dfm_vla_ros.data.writer import DatasetWriter

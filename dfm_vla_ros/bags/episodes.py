@@ -1,70 +1,132 @@
-"""From a bag to the episodes of a data set."""
+"""From a bag to the episodes of a data set: frames at the control rate, whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dfm_vla_ros.bags.observations import CLOCK, Playback, Step
+from dfm_vla_ros.bags.observations import CLOCK, Playback, Step, make_splitter
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.splitting import Cut, EpisodeSettings, Gap, Grid, make_splitter
 from dfm_vla_ros.bags.storage import TASK_STATUS
 from dfm_vla_ros.bags.topics import Topics
 from dfm_vla_ros.data.format import Episode
 from dfm_vla_ros.errors import BagError
-from dfm_vla_ros.observing.cameras import Rgb
 from dfm_vla_ros.observing.sources import COMMANDED, TRIGGER, Array
 from dfm_vla_ros.policy.types import Observation
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 
+EARLY = 0.25
+"""Share of a period by which an image may come before its frame is due."""
+JUMPED = "the clock jumped"
+KEPT_COMMANDS = 200
+"""Commands from before a part that its first label may lie between."""
 
-class Spool:
-    """Appends images; the files have no name, so that a killed process leaves none."""
 
-    def __init__(self, folder: Path) -> None:
-        """Keep the files in ``folder``, which is a disk with room."""
-        self._folder = folder
-        self._files: dict[str, IO[bytes]] = {}
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        """Camera -> shape of its images."""
-        self.length = 0
+@dataclass(frozen=True)
+class EpisodeSettings:
+    """How episodes are cut.
 
-    def append(self, images: Mapping[str, Rgb]) -> None:
-        """Add a frame.
+    Attributes:
+        period_s: control period of the data set [s].
+        split: one of ``observations.SPLITS``.
+        instruction: instead of what the bag says.
+        task: name of the task; empty: as the bag says, or made of the instruction.
+        shortest_s: shorter parts are left out [s].
+        success: of episodes of which nothing tells.
+    """
 
-        Raises:
-            BagError: an image is of another size than the one before it.
-        """
-        for camera, image in images.items():
-            if camera not in self._files:
-                self._files[camera] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
-                self.shapes[camera] = image.shape
-            if image.shape != self.shapes[camera]:
-                sizes = f"{self.shapes[camera]} to {image.shape}"
-                raise BagError(f"{camera} changes from {sizes} within an episode")
-            self._files[camera].write(np.ascontiguousarray(image).data)
-        self.length += 1
+    period_s: float = 0.1
+    split: str = "auto"
+    instruction: str = ""
+    task: str = ""
+    shortest_s: float = 1.0
+    success: bool = False
 
-    def images(self, length: int) -> dict[str, NDArray[np.uint8]]:
-        """Return camera -> the first ``length`` images (T, H, W, 3), mapped from the disk."""
-        for file in self._files.values():
-            file.flush()
-        return {
-            camera: np.memmap(file, np.uint8, "r", shape=(length, *self.shapes[camera]))
-            for camera, file in self._files.items()
-        }
 
-    def close(self) -> None:
-        """Give the disk back."""
-        for file in self._files.values():
-            file.close()
+@dataclass(frozen=True)
+class Cut:
+    """A part of a bag that ended.
+
+    Attributes:
+        key: of the episode in the data set.
+        from_ns, to_ns: receipt of the first and of the last frame [ns].
+        frames: how many.
+        instruction: what was said.
+        success: whether the task was done; None if nothing tells.
+        episode: the frames, valid until the next cut; None if they are known or left out.
+        why: why there is no episode; empty if there is, or if it is known.
+    """
+
+    key: str
+    from_ns: int
+    to_ns: int
+    frames: int
+    instruction: str
+    success: bool | None
+    episode: Episode | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class FrameGap:
+    """A time without usable frames, between the receipt of two images [ns], and its cause."""
+
+    from_ns: int
+    to_ns: int
+    why: str
+
+    def text(self, start_ns: int) -> str:
+        """Return one line; times count from ``start_ns``."""
+        from_s, to_s = ((at - start_ns) * 1e-9 for at in (self.from_ns, self.to_ns))
+        return f"{from_s:.3f} s to {to_s:.3f} s: {self.why}"
+
+
+class FrameGrid:
+    """Frame k of a part is due k periods after its first.
+
+    It is the first image from a quarter of a period before that on; one that would be three
+    quarters or more late is missing. So images at a multiple of the control rate jitter without
+    harm, and no image is two frames.
+    """
+
+    def __init__(self, period_s: float) -> None:
+        """Begin with the first image."""
+        self._period_s = period_s
+        self.restart()
+
+    def restart(self) -> None:
+        """Let the next image be the first."""
+        self._first_s: float | None = None
+        self._count = 0
+
+    def is_due(self, at_s: float) -> bool:
+        """Return whether the image of ``at_s`` is a frame."""
+        return self._ahead(at_s) >= -EARLY
+
+    def is_missed(self, at_s: float) -> bool:
+        """Return whether the frame that is due before ``at_s`` is missing."""
+        return self._ahead(at_s) >= 1 - EARLY
+
+    def take(self, at_s: float) -> None:
+        """Count the image of ``at_s`` as a frame."""
+        if self._first_s is None:
+            self._first_s = at_s
+        self._count += 1
+
+    def _ahead(self, at_s: float) -> float:
+        """Return how far ``at_s`` is beyond the frame that is due [periods]."""
+        if self._first_s is None:
+            return 0.0
+        # A stamp has nanoseconds, their sum rounds.
+        return (at_s - self._first_s) / self._period_s - self._count + 1e-6
 
 
 class CommandTrack:
@@ -77,10 +139,9 @@ class CommandTrack:
 
     def put(self, at_s: float, positions: Array) -> None:
         """Add a command (D,); time only grows."""
-        if self._times and at_s <= self._times[-1]:
-            return
-        self._times.append(at_s)
-        self._positions.append(positions)
+        if not self._times or at_s > self._times[-1]:
+            self._times.append(at_s)
+            self._positions.append(positions)
 
     def clear(self, keep: int = 0) -> None:
         """Forget all but the newest ``keep``."""
@@ -97,16 +158,23 @@ class CommandTrack:
 
 
 class Part:
-    """Grows frame by frame."""
+    """Grows frame by frame; images wait in nameless files, so that a killed process leaves none.
 
-    def __init__(self, name: str, folder: Path) -> None:
-        """Begin a part of the bag ``name``; images wait in ``folder``."""
-        self._name, self._spool = name, Spool(folder)
+    Attributes:
+        key: says which frames these are: bag, moment and content of the first.
+        first, last: steps of these frames.
+        keeps_images: whether the data set still needs the episode.
+    """
+
+    def __init__(self, bag: str, folder: Path) -> None:
+        """Begin a part of ``bag``; images wait in ``folder``, on a disk with room."""
+        self._bag, self._folder = bag, folder
+        self._files: dict[str, IO[bytes]] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
         self._times: list[float] = []
         self._positions: list[Array] = []
         self._commanded: list[Array] = []
         self.key = ""
-        """Says which frames these are: bag, moment and content of the first."""
         self.first: Step | None = None
         self.last: Step | None = None
         self.keeps_images = True
@@ -121,16 +189,26 @@ class Part:
         for camera in sorted(seen.images):
             digest.update(np.ascontiguousarray(seen.images[camera]).data)
         self.first = step
-        self.key = f"{self._name}@{step.stamp_ns}-{digest.hexdigest()[:12]}"
+        self.key = f"{self._bag}@{step.stamp_ns}-{digest.hexdigest()[:12]}"
 
     def add(self, step: Step, seen: Observation) -> None:
-        """Append a frame."""
+        """Append a frame.
+
+        Raises:
+            BagError: an image is of another size than the one before it.
+        """
         self._times.append(step.at_s)
         self._positions.append(seen.positions)
         self._commanded.append(seen.commanded)
         self.last = step
-        if self.keeps_images:
-            self._spool.append(seen.images)
+        for camera, image in seen.images.items() if self.keeps_images else ():
+            if camera not in self._files:
+                self._files[camera] = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+                self._shapes[camera] = image.shape
+            if image.shape != self._shapes[camera]:
+                sizes = f"{self._shapes[camera]} to {image.shape}"
+                raise BagError(f"{camera} changes from {sizes} within an episode")
+            self._files[camera].write(np.ascontiguousarray(image).data)
 
     def labels(self, commands: CommandTrack, period_s: float) -> Array:
         """Return (T, D): what was commanded one period after the frame before.
@@ -145,8 +223,13 @@ class Part:
     def episode(self, targets: Array, **what: Any) -> Episode:
         """Return the episode of the frames with ``targets``; ``what`` are its other fields."""
         length = len(targets)
+        for file in self._files.values():
+            file.flush()
         return Episode(
-            images=self._spool.images(length),
+            images={
+                camera: np.memmap(file, np.uint8, "r", shape=(length, *self._shapes[camera]))
+                for camera, file in self._files.items()
+            },
             positions=np.array(self._positions[:length]),
             commanded=np.array(self._commanded[:length]),
             targets=targets,
@@ -154,13 +237,9 @@ class Part:
         )
 
     def close(self) -> None:
-        """Let go of the images."""
-        self._spool.close()
-
-
-JUMPED = "the clock jumped"
-KEPT_COMMANDS = 200
-"""Commands from before a part that its first label may lie between."""
+        """Give the disk back."""
+        for file in self._files.values():
+            file.close()
 
 
 class BagEpisodes:
@@ -195,13 +274,13 @@ class BagEpisodes:
         self.observer = self._playback.observer
         self._trigger = topics.trigger
         self._splitter = make_splitter(settings.split, list(topics.statuses.values()))
-        self._commands, self._grid = CommandTrack(), Grid(settings.period_s)
+        self._commands, self._grid = CommandTrack(), FrameGrid(settings.period_s)
         self._part = self._new_part()
-        self._goal = self._splitter.goal
+        self._number, self._sentence = self._splitter.number, self._splitter.instruction
         self._told: Any = None
         self._waiting: Step | None = None
         self._why, self._success = "", False
-        self.gaps: list[Gap] = []
+        self.gaps: list[FrameGap] = []
         self._looks = 0
 
     @property
@@ -212,11 +291,9 @@ class BagEpisodes:
     def nothing(self) -> str:
         """Return why there is no frame at all."""
         if not self._looks:
-            return f"no usable image of {self._trigger} came{self._while_running()}"
+            idle = " while a goal ran: try --split whole" * (self._sentence is None)
+            return f"no usable image of {self._trigger} came{idle}"
         return self.gaps[-1].why if self.gaps else "no source was whole at any image"
-
-    def _while_running(self) -> str:
-        return "" if self._goal is not None else " while a goal ran: try --split whole"
 
     def _new_part(self) -> Part:
         return Part(self._bag.path.resolve().name, self._folder)
@@ -236,8 +313,8 @@ class BagEpisodes:
                 self._why = JUMPED
             elif self._splitter.take(step):
                 yield from self._end(step)
-                self._goal = self._splitter.goal
-            elif step.looks and self._goal is not None:
+                self._number, self._sentence = self._splitter.number, self._splitter.instruction
+            elif step.looks and self._sentence is not None:
                 yield from self._look(step)
             self._note_status(step)
         if step is not None:
@@ -250,7 +327,7 @@ class BagEpisodes:
 
     def _note_status(self, step: Step) -> None:
         """Remember success, and why a picture of the triggering camera was refused."""
-        if step.name == TASK_STATUS and self._goal is not None and step.value.success:
+        if step.name == TASK_STATUS and self._sentence is not None and step.value.success:
             self._success = True
         third = self.observer.sources[f"{TRIGGER}_camera"]
         if third.fault:
@@ -276,7 +353,12 @@ class BagEpisodes:
     def _add(self, step: Step) -> None:
         seen = self.observer.observation("")
         if not len(self._part):
-            self._check_said(step)
+            if not self._said():
+                at_s = (step.received_ns - self._bag.start_ns) * 1e-9
+                raise BagError(
+                    f"{self._bag.path} does not say what is done from {at_s:.1f} s on: "
+                    "give --instruction"
+                )
             self._part.begin(step, seen)
             self._part.keeps_images = not self._known(self._part.key)
             self._commands.clear(KEPT_COMMANDS)
@@ -284,17 +366,9 @@ class BagEpisodes:
         self._waiting, self._why = step, ""
         self._told = self.observer.task
 
-    def _check_said(self, step: Step) -> None:
-        if not self._said():
-            at_s = (step.received_ns - self._bag.start_ns) * 1e-9
-            raise BagError(
-                f"{self._bag.path} does not say what is done from {at_s:.1f} s on: "
-                "give --instruction"
-            )
-
     def _said(self) -> str:
         """Return the sentence of the running goal."""
-        return self._settings.instruction or (self._goal.instruction if self._goal else "")
+        return self._settings.instruction or self._sentence or ""
 
     def _close_gap(self, step: Step) -> None:
         """Note the time since the last frame, or the first image of the goal, if it is long."""
@@ -305,7 +379,7 @@ class BagEpisodes:
         if self._why != JUMPED and passed_s < usual * self._settings.period_s:
             return
         why = self._why or f"no usable image of {self._trigger} for {passed_s:.3f} s"
-        self.gaps.append(Gap(self._waiting.received_ns, step.received_ns, why))
+        self.gaps.append(FrameGap(self._waiting.received_ns, step.received_ns, why))
 
     def _end(self, step: Step) -> Iterator[Cut]:
         """End the goal that ran, and begin the next."""
@@ -340,8 +414,8 @@ class BagEpisodes:
             return Cut(*ends, said, success)
         episode = part.episode(
             targets,
-            task=settings.task or _task(told, said),
-            seed=self._goal.number if told is None else int(told.seed),
+            task=settings.task or (told and told.task) or _task_name(said),
+            seed=self._number if told is None else int(told.seed),
             instruction=said,
             success=settings.success if success is None else success,
             period_s=settings.period_s,
@@ -349,8 +423,6 @@ class BagEpisodes:
         return Cut(*ends, said, success, episode)
 
 
-def _task(told: Any, said: str) -> str:
-    """Return the task's name: what the status says, or words of the sentence."""
-    if told is not None and told.task:
-        return told.task
+def _task_name(said: str) -> str:
+    """Return words of a sentence as the name of its task."""
     return re.sub(r"\W+", "_", said.lower()).strip("_")[:40]

@@ -1,17 +1,24 @@
-"""Plays a bag to the Observer of the live node, by the time at which messages were made."""
+"""Plays a bag to the Observer of the live node, and tells where one goal ends."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from dfm_vla_ros.bags.reading import Bag, Message
-from dfm_vla_ros.bags.storage import in_order
+from dfm_vla_ros.bags.storage import CHUNKS, POLICY_STATUS, TASK_STATUS, in_order
 from dfm_vla_ros.bags.topics import Topics
+from dfm_vla_ros.errors import BagError
 from dfm_vla_ros.observing.observer import Observer
-from dfm_vla_ros.observing.sources import NANOSECONDS, Moment, TimeBase, nanoseconds
+from dfm_vla_ros.observing.sources import (
+    NANOSECONDS,
+    EpisodeWatch,
+    Moment,
+    TimeBase,
+    nanoseconds,
+)
 
 CLOCK = "clock"
 """Name of the step that says: the clock jumped here."""
@@ -140,3 +147,101 @@ class Playback:
     def _step(self, name: str, value: Any, stamped: _Stamped, looks: bool) -> Step:
         at_s = self._time.from_nanoseconds(stamped.stamp_ns)
         return Step(name, value, at_s, stamped.stamp_ns, stamped.message.received_ns, looks)
+
+
+SPLITS = ("auto", "goals", "resets", "whole")
+
+
+class Splitter:
+    """Follows the statuses of a run; by itself it takes the whole recording for one goal.
+
+    Attributes:
+        name: of the way, as in SPLITS.
+        number: how many goals there were before the running one.
+        instruction: of the running goal, None between two goals; empty if nobody said it.
+    """
+
+    name = "whole"
+
+    def __init__(self) -> None:
+        """Begin with one goal."""
+        self.number = -1
+        self.instruction: str | None = None
+        self._watch = EpisodeWatch()
+        self._begin("")
+
+    def take(self, step: Step) -> bool:
+        """Take a step in; return whether another goal, or none, runs from here on."""
+        return False
+
+    def _begin(self, instruction: str) -> None:
+        self.instruction = instruction
+        self.number += 1
+
+    def _is_reset(self, status: Any) -> bool:
+        return self._watch.is_new(status.task, status.seed, status.elapsed)
+
+
+class _ByResets(Splitter):
+    """From one reset of the task to the next."""
+
+    name = "resets"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number, self.instruction = -1, None
+
+    def take(self, step: Step) -> bool:
+        if step.name != TASK_STATUS:
+            return False
+        is_reset = self._is_reset(step.value)
+        if self.instruction is not None and not is_reset:
+            return False
+        self._begin(step.value.instruction)
+        return True
+
+
+class _ByGoals(_ByResets):
+    """A goal of the policy node, by the id in its status and in its chunks.
+
+    Another sentence, or a reset of the task, within a goal begins another episode.
+    """
+
+    name = "goals"
+    _goal = ("", "")
+
+    def take(self, step: Step) -> bool:
+        if step.name == TASK_STATUS:
+            if not self._is_reset(step.value) or self.instruction is None:
+                return False
+            self._begin(self._goal[1])
+            return True
+        if step.name == POLICY_STATUS or (step.name == CHUNKS and not step.value.hold):
+            return self._change(step.value.goal_id, step.value.instruction)
+        return False
+
+    def _change(self, goal_id: str, instruction: str) -> bool:
+        if (goal_id, instruction) == self._goal:
+            return False
+        self._goal, self.instruction = (goal_id, instruction), None
+        if goal_id:
+            self._begin(instruction)
+        return True
+
+
+def make_splitter(how: str, statuses: Collection[str]) -> Splitter:
+    """Return the splitter; ``auto`` takes the finest that the bag has the statuses for.
+
+    Raises:
+        BagError: there is no such way, or the bag lacks what it needs.
+    """
+    if how not in SPLITS:
+        raise BagError(f"a bag cannot be split by {how!r}: give one of {', '.join(SPLITS)}")
+    goals, resets = POLICY_STATUS in statuses or CHUNKS in statuses, TASK_STATUS in statuses
+    if how == "auto":
+        how = "goals" if goals else "resets" if resets else "whole"
+    if how == "goals" and not goals:
+        raise BagError(f"there is no {POLICY_STATUS} in the bag: give --split whole")
+    if how == "resets" and not resets:
+        raise BagError(f"there is no {TASK_STATUS} in the bag: give --split whole")
+    return {"goals": _ByGoals, "resets": _ByResets, "whole": Splitter}[how]()

@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.replay_records import ChunkRecord
-from dfm_vla_ros.observing.cameras import TRANSPORTS, ImageRefused
-from dfm_vla_ros.observing.sources import nanoseconds
+from dfm_vla_ros.bags.records import (
+    WANTED,
+    ChunkRecord,
+    Recording,
+    look,
+    read_recording,
+    relative_topics,
+)
+from dfm_vla_ros.bags.show import (
+    Pictures,
+    first_images,
+    read_images,
+    replay_run,
+    take_pictures,
+)
+from dfm_vla_ros.errors import DfmVlaError
+from dfm_vla_ros.model.folder import folder_hash
 from dfm_vla_ros.policy.policy import Policy, load_like
-from dfm_vla_ros.policy.realtime import committing
 from dfm_vla_ros.policy.session import PolicyCall
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
-from dfm_vla_ros.robot.joints import CAMERAS
-from dfm_vla_ros.tokens import ActionCodec
+from dfm_vla_ros.report.content import Reference, ReplayRun, Report, Rgb
+from dfm_vla_ros.report.page import write_report
+from dfm_vla_ros.tokens import ActionCodec, load_action_tokenizer
 from dfm_vla_ros.workers import run_parallel
 
 START_CHUNKS = 40
@@ -27,7 +42,22 @@ START_CHUNKS = 40
 
 
 @dataclass(frozen=True)
-class Answer:
+class RecordWithImages:
+    """A record of a chunk with what the cameras saw.
+
+    Attributes:
+        record: of the chunk.
+        images: camera -> (H, W, 3) RGB.
+        missing: cameras whose image of that moment the bag lacks; a black one stands in.
+    """
+
+    record: ChunkRecord
+    images: dict[str, Rgb]
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ReplayAnswer:
     """What a checkpoint says to what a recorded chunk was made from.
 
     Attributes:
@@ -48,70 +78,8 @@ class Answer:
     same: bool | None
 
 
-class Replayer:
-    """Answers what chunks were made from, one at a time."""
-
-    def __init__(self, policy: Policy, recorded: ActionCodec | None = None) -> None:
-        """Ask ``policy``; ``recorded`` is the tokenizer of the bag's chunks, None: unknown."""
-        self.policy, self._recorded = policy, recorded
-
-    def answer(self, moment: Seen) -> Answer:
-        """Return what the policy says.
-
-        Raises:
-            DfmVlaError: the policy cannot use the observation.
-        """
-        record, codec = moment.record, self.policy.tokenizer
-        chunk = self.call(moment).run(self.policy.act, trace=True)
-        targets = codec.decode(chunk.tokens, chunk.reference)
-        paths = evaluations_as_targets(codec, chunk)
-        same = None
-        if self._is_same_policy(record) and not moment.missing:
-            same = bool(np.array_equal(chunk.tokens.ravel(), record.tokens))
-        return Answer(record.number, chunk, targets, paths, moment.missing, same)
-
-    def call(self, moment: Seen) -> PolicyCall:
-        """Return the policy call that the chunk of ``moment`` came of."""
-        record = moment.record
-        observation = Observation(
-            moment.images, record.measured, record.reference, record.instruction
-        )
-        return PolicyCall(observation, record.seed, self._guidance(record))
-
-    def _is_same_policy(self, record: ChunkRecord) -> bool:
-        policy = self.policy
-        return record.repeatable and (policy.checkpoint_hash, policy.decoding) == (
-            record.checkpoint_hash,
-            record.decoding,
-        )
-
-    def _guidance(self, record: ChunkRecord) -> Guidance | None:
-        """Return what the recorded chunk kept; in another vocabulary the tokens that mean it."""
-        codec = self.policy.tokenizer
-        if not codec.per_step or not (record.committed_steps or record.warm_start):
-            return None
-        tokens = record.guidance if len(record.guidance) else record.tokens
-        if record.tokenizer_hash != codec.hash:
-            if self._recorded is None or self._recorded.horizon != codec.horizon:
-                return None
-            tokens = codec.encode(
-                self._recorded.decode(tokens, record.reference), record.reference
-            )
-        tokens = tokens.reshape(codec.token_shape)
-        return committing(tokens, record.committed_steps, record.warm_start or None)
-
-
-def evaluations_as_targets(codec: ActionCodec, chunk: Chunk) -> NDArray[np.float64]:
-    """Return (E, H, D): what the tokens after each evaluation mean; NaN: a token is masked."""
-    tokens = chunk.trace.tokens
-    known = ((tokens >= 0) & (tokens < codec.vocabulary_size)).all(axis=-1)
-    paths = codec.decode(np.where(known[:, None], tokens, 0), chunk.reference)
-    paths[~known] = np.nan
-    return paths
-
-
 @dataclass(frozen=True)
-class Job:
+class ReplayJob:
     """Chunks for one process.
 
     Attributes:
@@ -129,22 +97,15 @@ class Job:
     records: tuple[ChunkRecord, ...]
 
 
-def load_policy(checkpoint: Path, decoding: str) -> Policy:
-    """Return the policy, which decodes like another if ``decoding`` says how.
-
-    Raises:
-        DfmVlaError: the checkpoint or the settings are of no use.
-    """
-    return load_like(checkpoint, decoding) if decoding else Policy.load(checkpoint)
-
-
-def replay(job: Job, processes: int = 1, recorded: ActionCodec | None = None) -> Iterator[Answer]:
+def replay(
+    job: ReplayJob, processes: int = 1, recorded: ActionCodec | None = None
+) -> Iterator[ReplayAnswer]:
     """Yield the answer to every record whose images are there, in any order.
 
     Args:
         job: what to answer; it is dealt out among the processes.
         processes: that load the policy, this one among them, each with one thread.
-        recorded: tokenizer of the records.
+        recorded: tokenizer of the records; None: unknown.
     """
     mine, *others = [replace(job, records=part) for part in deal(job.records, processes)]
     with ThreadPoolExecutor(1) as beside:
@@ -163,74 +124,32 @@ def deal(records: tuple[ChunkRecord, ...], processes: int) -> list[tuple[ChunkRe
     return [records[:mine], *(part for part in parts if part)]
 
 
-def _of_others(jobs: list[tuple[Job, ActionCodec | None]]) -> list[Answer]:
+def _of_others(jobs: list[tuple[ReplayJob, ActionCodec | None]]) -> list[ReplayAnswer]:
     return [each for found in run_parallel(_all_answers, jobs, len(jobs)) for each in found]
 
 
-def answers(job: Job, recorded: ActionCodec | None = None) -> Iterator[Answer]:
-    """Yield the answers in this process."""
-    replayer = Replayer(load_policy(job.checkpoint, job.decoding), recorded)
-    with Bag(job.bag) as bag:
-        for moment in seen(read_images(bag, job.topics), job.records):
-            yield replayer.answer(moment)
-
-
-def _all_answers(given: tuple[Job, ActionCodec | None]) -> list[Answer]:
+def _all_answers(given: tuple[ReplayJob, ActionCodec | None]) -> list[ReplayAnswer]:
     return list(answers(*given))
 
 
-def parity(found: Iterable[Answer]) -> tuple[int, int]:
-    """Return how many answers could be compared, and how many of them are the recorded tokens."""
-    compared = [answer.same for answer in found if answer.same is not None]
-    return len(compared), sum(compared)
+def answers(job: ReplayJob, recorded: ActionCodec | None = None) -> Iterator[ReplayAnswer]:
+    """Yield the answers in this process.
 
-
-Rgb = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A chunk with its images.
-
-    Attributes:
-        record: of the chunk.
-        images: camera -> (H, W, 3) RGB.
-        missing: cameras whose image of that moment the bag lacks; a black one stands in.
+    Raises:
+        DfmVlaError: the checkpoint is of no use, or cannot use an observation.
     """
-
-    record: ChunkRecord
-    images: dict[str, Rgb]
-    missing: tuple[str, ...] = ()
-
-
-def image_topics(topics: Mapping[str, str]) -> dict[str, str]:
-    """Return name in the bag -> camera: raw images where there are both."""
-    found: dict[str, str] = {}
-    for camera in CAMERAS:
-        for transport in TRANSPORTS.values():
-            relative = f"{camera}_camera/{transport.suffix}"
-            if relative in topics:
-                found[topics[relative]] = camera
-                break
-    return found
+    policy = (
+        load_like(job.checkpoint, job.decoding) if job.decoding else Policy.load(job.checkpoint)
+    )
+    with Bag(job.bag) as bag:
+        for moment in _with_images(read_images(bag, job.topics), job.records):
+            yield _answer(policy, moment, recorded)
 
 
-def read_images(bag: Bag, topics: Mapping[str, str]) -> Iterator[tuple[str, int, Rgb]]:
-    """Yield (camera, stamp [ns], image) in the order of the bag; faults are noted in it."""
-    cameras = image_topics(topics)
-    decoders = {transport.kind: transport.decode for transport in TRANSPORTS.values()}
-    for message in bag.messages(set(cameras)):
-        stamp_ns = nanoseconds(message.value.header.stamp)
-        try:
-            pixels = decoders[message.kind](message.value)
-        except ImageRefused as error:
-            bag.faults.add(message.topic, "image", str(error), stamp_ns)
-            continue
-        yield cameras[message.topic], stamp_ns, pixels
-
-
-def seen(images: Iterator[tuple[str, int, Rgb]], records: Sequence[ChunkRecord]) -> Iterator[Seen]:
-    """Yield every record with its images as soon as all have come; at the end what lacks some."""
+def _with_images(
+    images: Iterator[tuple[str, int, Rgb]], records: Sequence[ChunkRecord]
+) -> Iterator[RecordWithImages]:
+    """Yield every record as soon as its images have come; at the end those that lack some."""
     wanted: dict[tuple[str, int], list[ChunkRecord]] = {}
     for record in records:
         for key in record.image_stamps.items():
@@ -241,15 +160,253 @@ def seen(images: Iterator[tuple[str, int, Rgb]], records: Sequence[ChunkRecord])
             found = held[record.number]
             found[camera] = pixels
             if len(found) == len(record.image_stamps):
-                yield _seen(record, held.pop(record.number))
+                yield _completed(record, held.pop(record.number))
     for record in records:
         if held.get(record.number):
-            yield _seen(record, held[record.number])
+            yield _completed(record, held[record.number])
 
 
-def _seen(record: ChunkRecord, found: Mapping[str, Rgb]) -> Seen:
+def _completed(record: ChunkRecord, found: Mapping[str, Rgb]) -> RecordWithImages:
     """Return the record with its images in its order, black ones for those that are missing."""
     black = np.zeros_like(next(iter(found.values())))
     missing = tuple(camera for camera in record.image_stamps if camera not in found)
     images = {camera: found.get(camera, black) for camera in record.image_stamps}
-    return Seen(record, images, missing)
+    return RecordWithImages(record, images, missing)
+
+
+def _answer(
+    policy: Policy, moment: RecordWithImages, recorded: ActionCodec | None
+) -> ReplayAnswer:
+    record, codec = moment.record, policy.tokenizer
+    observation = Observation(moment.images, record.measured, record.reference, record.instruction)
+    guidance = _guidance(record, codec, recorded)
+    chunk = PolicyCall(observation, record.seed, guidance).run(policy.act, trace=True)
+    made_by = (record.checkpoint_hash, record.decoding)
+    comparable = made_by == (policy.checkpoint_hash, policy.decoding) and not moment.missing
+    same = None
+    if record.repeatable and comparable:
+        same = bool(np.array_equal(chunk.tokens.ravel(), record.tokens))
+    targets = codec.decode(chunk.tokens, chunk.reference)
+    paths = _paths(codec, chunk)
+    return ReplayAnswer(record.number, chunk, targets, paths, moment.missing, same)
+
+
+def _guidance(
+    record: ChunkRecord, codec: ActionCodec, recorded: ActionCodec | None
+) -> Guidance | None:
+    """Return what the recorded chunk kept; in another vocabulary the tokens that mean it."""
+    if not codec.per_step or not (record.committed_steps or record.warm_start):
+        return None
+    tokens = record.guidance if len(record.guidance) else record.tokens
+    if record.tokenizer_hash != codec.hash:
+        if recorded is None or recorded.horizon != codec.horizon:
+            return None
+        tokens = codec.encode(recorded.decode(tokens, record.reference), record.reference)
+    committed = np.zeros(codec.token_shape, dtype=bool)
+    committed[: record.committed_steps] = True
+    t0 = record.warm_start or None
+    return Guidance(committed, tokens.reshape(codec.token_shape), t0, record.committed_steps)
+
+
+def _paths(codec: ActionCodec, chunk: Chunk) -> NDArray[np.float64]:
+    """Return (E, H, D): what the tokens after each evaluation mean; NaN: a token is masked."""
+    tokens = chunk.trace.tokens
+    known = ((tokens >= 0) & (tokens < codec.vocabulary_size)).all(axis=-1)
+    paths = codec.decode(np.where(known[:, None], tokens, 0), chunk.reference)
+    paths[~known] = np.nan
+    return paths
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """What to replay.
+
+    Attributes:
+        bag: folder or file.
+        checkpoints: folders.
+        processes: that load the policy.
+        instruction: where the bag tells none.
+        namespace: of the topics; empty: the one that has most.
+        reference: bag of a good run; None: none.
+        with_film: whether the page gets a film.
+        fault: that was put into the bag; empty: none.
+    """
+
+    bag: Path
+    checkpoints: tuple[Path, ...]
+    processes: int = 1
+    instruction: str = ""
+    namespace: str = ""
+    reference: Path | None = None
+    with_film: bool = True
+    fault: str = ""
+
+
+@dataclass
+class ReplayedCheckpoint:
+    """One checkpoint's answers.
+
+    Attributes:
+        name: of the checkpoint, with the beginning of its hash.
+        answers: by number of their record.
+        seconds: that they took, loading included [s].
+        loading_s: until the first answer [s].
+        own_latency: whether the recorded times are another checkpoint's.
+        differences: of settings between record and replay, as sentences.
+    """
+
+    name: str
+    answers: list[ReplayAnswer]
+    seconds: float
+    loading_s: float
+    own_latency: bool
+    differences: list[str] = field(default_factory=list)
+
+    @property
+    def compared(self) -> int:
+        """Answers that can be compared with recorded tokens."""
+        return sum(answer.same is not None for answer in self.answers)
+
+    @property
+    def same(self) -> int:
+        """Answers that are the recorded tokens."""
+        return sum(answer.same is True for answer in self.answers)
+
+
+@dataclass
+class Replayed:
+    """What came of a request.
+
+    Attributes:
+        request: what was asked for.
+        recording: all of the bag but its pixels.
+        runs: one a checkpoint.
+        pictures: for the page.
+        problems: what is wrong with the bag, one sentence each.
+        references: of a good run.
+    """
+
+    request: ReplayRequest
+    recording: Recording
+    runs: list[ReplayedCheckpoint]
+    pictures: Pictures
+    problems: list[str]
+    references: list[Reference]
+
+    @property
+    def duration_s(self) -> float:
+        """From the first stamp to the last [s]."""
+        begin, end = self.recording.rates.span_ns
+        return (end - begin) * 1e-9
+
+    def content(self) -> list[ReplayRun]:
+        """Return what a page shows of every checkpoint."""
+        return [replay_run(self, run) for run in self.runs]
+
+    def write_page(self, path: Path) -> int:
+        """Write the page and return its size [bytes]."""
+        request = self.request
+        title = f"Replay of {request.bag.name}" + (f" with {request.fault}" * bool(request.fault))
+        facts = {"bag": str(request.bag), "length": f"{self.duration_s:.1f} s"}
+        return write_report(Report(title, facts, tuple(self.content())), path)
+
+
+def replay_bag(request: ReplayRequest) -> Replayed:
+    """Read the bag and ask every checkpoint.
+
+    Raises:
+        BagError: nothing in the bag is of use.
+        DfmVlaError: a checkpoint is of no use.
+    """
+    with Bag(request.bag) as bag:
+        recording = read_recording(bag, relative_topics(bag, WANTED, request.namespace))
+        problems: list[str] = []
+        if not all(record.repeatable for record in recording.chunks):
+            problems.append(
+                "the chunks do not say what they were made from (recorded by an older version): "
+                "observations are put together by time, tokens cannot be compared"
+            )
+        if problems or not recording.chunks:
+            recording.chunks = look(bag, recording, request.instruction)
+        with ThreadPoolExecutor(1) as beside:
+            drawn = beside.submit(take_pictures, bag, recording, request.with_film)
+            runs = [_run(path, request, recording) for path in request.checkpoints]
+            pictures = drawn.result()
+        start_ns = recording.rates.span_ns[0]
+        problems += dict.fromkeys(fault.text(start_ns) for fault in bag.faults)
+        problems += _lacking(recording, runs)
+    return Replayed(request, recording, runs, pictures, problems, _references(request))
+
+
+def _run(checkpoint: Path, request: ReplayRequest, recording: Recording) -> ReplayedCheckpoint:
+    """Ask one checkpoint; one that recorded the bag decodes as it did then."""
+    began_s = time.perf_counter()
+    digest = folder_hash(checkpoint)
+    records = recording.chunks
+    decodings = {record.decoding for record in records if record.checkpoint_hash == digest}
+    decoding = decodings.pop() if len(decodings) == 1 else ""
+    job = ReplayJob(request.bag, recording.topics, checkpoint, decoding, tuple(records))
+    codec = _recorded_codec(records, load_action_tokenizer(checkpoint), request)
+    found, loading_s = [], 0.0
+    for answer in replay(job, request.processes, codec):
+        loading_s = loading_s or time.perf_counter() - began_s
+        found.append(answer)
+    found.sort(key=lambda answer: answer.number)
+    recorded = {record.checkpoint_hash for record in records} - {""}
+    differences = []
+    if recorded and digest not in recorded:
+        differences.append(
+            f"the bag was recorded with checkpoint {sorted(recorded)[0][:12]}, this one is "
+            f"{digest[:12]}: its tokens are its own"
+        )
+    name, seconds = f"{checkpoint.name} {digest[:8]}", time.perf_counter() - began_s
+    own_latency = digest not in recorded
+    return ReplayedCheckpoint(name, found, seconds, loading_s, own_latency, differences)
+
+
+def _recorded_codec(
+    records: list[ChunkRecord], codec: ActionCodec, request: ReplayRequest
+) -> ActionCodec | None:
+    """Return the tokenizer of the records among those at hand."""
+    hashes = {record.tokenizer_hash for record in records} - {""}
+    if hashes == {codec.hash}:
+        return codec
+    for other in request.checkpoints:
+        try:
+            found = load_action_tokenizer(other)
+        except DfmVlaError:
+            continue
+        if hashes == {found.hash}:
+            return found
+    return None
+
+
+def _lacking(recording: Recording, runs: list[ReplayedCheckpoint]) -> list[str]:
+    """Return what the policy could not see."""
+    begin_ns, found = recording.rates.span_ns[0], []
+    answered = {answer.number: answer.missing for run in runs for answer in run.answers}
+    lost = [record for record in recording.chunks if record.number not in answered]
+    if lost:
+        at_s = (lost[0].stamp_ns - begin_ns) * 1e-9
+        found.append(
+            f"the images of {len(lost)} chunks are not in the bag, of the first at {at_s:.2f} s"
+        )
+    missing = {number: cameras for number, cameras in answered.items() if cameras}
+    if missing:
+        number, cameras = min(missing.items())
+        at_s = (recording.chunks[number].stamp_ns - begin_ns) * 1e-9
+        found.append(
+            f"{len(missing)} chunks lack the image of a camera, the first at {at_s:.2f} s that of "
+            f"{', '.join(cameras)}: a black one stands in"
+        )
+    return found
+
+
+def _references(request: ReplayRequest) -> list[Reference]:
+    if request.reference is None:
+        return []
+    with Bag(request.reference) as bag:
+        topics = relative_topics(bag, WANTED, request.namespace)
+    images = first_images(request.reference, topics)
+    origin = f"first image of {request.reference.name}"
+    return [Reference(camera, image, origin) for camera, image in images.items()]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from dfm_vla_ros.bags.reading import Bag, BagError
-from dfm_vla_ros.bags.replay_records import relative_topics
+from dfm_vla_ros.bags.records import relative_topics
 from dfm_vla_ros.bags.storage import CHUNKS, typestore
 from dfm_vla_ros.bags.writing import BagWriter, remove_bag
 from dfm_vla_ros.errors import DfmVlaError

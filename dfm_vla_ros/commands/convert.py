@@ -77,7 +77,7 @@ def _add_topics(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Convert the bags; the exit status is in the module's docstring."""
     from dfm_vla_ros.bags.conversion import Converter, table
-    from dfm_vla_ros.bags.splitting import EpisodeSettings
+    from dfm_vla_ros.bags.episodes import EpisodeSettings
 
     settings = EpisodeSettings(
         period_s=1 / options.rate,

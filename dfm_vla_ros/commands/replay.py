@@ -19,7 +19,7 @@ from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.options import positive_count
 
 if TYPE_CHECKING:
-    from dfm_vla_ros.bags.replay_session import Replayed
+    from dfm_vla_ros.bags.replay import Replayed
 
 PAGE = "report.html"
 
@@ -65,13 +65,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Replay and write; the exit status is in the module's docstring."""
-    from dfm_vla_ros.bags.replay_session import Request, replay_bag
+    from dfm_vla_ros.bags.replay import ReplayRequest, replay_bag
     from dfm_vla_ros.resources import resource_path
 
     began_s = time.perf_counter()
     bag, reference = options.bag, options.reference
     if options.rerun is not None:
-        from dfm_vla_ros.bags.replay_rerun import check_rerun
+        from dfm_vla_ros.bags.show import check_rerun
 
         check_rerun()
     if options.fault is not None:
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         reference = reference or bag
         bag = broken_copy(bag, options.out / "bag", options.fault, options.namespace)
     checkpoints = options.checkpoint or [resource_path("checkpoints/default")]
-    request = Request(
+    request = ReplayRequest(
         bag=bag,
         checkpoints=tuple(path.resolve() for path in checkpoints),
         processes=options.processes,
@@ -96,7 +96,7 @@ def run(options: argparse.Namespace) -> int:
     page = options.out / PAGE
     size = done.write_page(page)
     if options.rerun is not None:
-        from dfm_vla_ros.bags.replay_rerun import write_rerun
+        from dfm_vla_ros.bags.show import write_rerun
 
         write_rerun(done, options.rerun)
     figures = _print(done, page, size, time.perf_counter() - began_s)
@@ -109,8 +109,8 @@ def run(options: argparse.Namespace) -> int:
 def _status(done: Replayed, broken: bool) -> int:
     if not any(run.answers for run in done.runs):
         raise NothingReplayed(
-            f"{done.bag}: no chunk could be replayed: a policy needs the images and the joints "
-            "of one moment"
+            f"{done.request.bag}: no chunk could be replayed: a policy needs the images and the "
+            "joints of one moment"
         )
     differ = any(run.compared != run.same for run in done.runs)
     return 1 if done.problems or (differ and not broken) else 0
@@ -118,7 +118,7 @@ def _status(done: Replayed, broken: bool) -> int:
 
 def _print(done: Replayed, page: Path, size: int, seconds: float) -> dict[str, Any]:
     """Print the figures and return them for machines."""
-    print(f"{done.bag}: {done.duration_s:.1f} s, {len(done.recording.chunks)} chunks")
+    print(f"{done.request.bag}: {done.duration_s:.1f} s, {len(done.recording.chunks)} chunks")
     for run in done.runs:
         line = f"{run.name}: {len(run.answers)} chunks replayed in {run.seconds:.1f} s"
         line += f", {done.duration_s / max(run.seconds, 1e-9):.1f} x real time"
@@ -130,7 +130,7 @@ def _print(done: Replayed, page: Path, size: int, seconds: float) -> dict[str, A
             print(f"  {sentence}")
     print(f"{page} ({size / 1e6:.1f} MB), {seconds:.1f} s in all")
     return {
-        "bag": str(done.bag),
+        "bag": str(done.request.bag),
         "duration_s": done.duration_s,
         "chunks": len(done.recording.chunks),
         "problems": list(done.problems),

@@ -22,7 +22,7 @@ from rosgraph_msgs.msg import Clock as ClockMessage
 from std_msgs.msg import String
 
 from dfm_vla_ros.bags.reading import Bag, Message
-from dfm_vla_ros.bags.replay_records import EXECUTOR_STATUS, relative_topics
+from dfm_vla_ros.bags.records import EXECUTOR_STATUS, relative_topics
 from dfm_vla_ros.bags.storage import POLICY_STATUS, TASK_STATUS, typestore
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.msg import PolicyStatus

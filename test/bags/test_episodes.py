@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfm_vla_ros.bags.episodes import BagEpisodes
+from dfm_vla_ros.bags.episodes import BagEpisodes, Cut, EpisodeSettings
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.splitting import Cut, EpisodeSettings
 from dfm_vla_ros.bags.storage import make, typestore
 from dfm_vla_ros.bags.synthetic import (
     LAG_S,

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 from small import small_checkpoint
 
-from dfm_vla_ros.bags import replay_rerun
 from dfm_vla_ros.bags.reading import Bag, BagError
-from dfm_vla_ros.bags.replay import deal, read_images
+from dfm_vla_ros.bags.records import (
+    WANTED,
+    JointSeries,
+    TopicRates,
+    read_recording,
+    relative_topics,
+)
+from dfm_vla_ros.bags.replay import ReplayRequest, deal, replay_bag
 from dfm_vla_ros.bags.replay_breaking import UnknownFault, broken_copy
-from dfm_vla_ros.bags.replay_records import JointSeries, Rates, read_recording, relative_topics
-from dfm_vla_ros.bags.replay_rerun import NoRerun
-from dfm_vla_ros.bags.replay_session import WANTED, Request, replay_bag
+from dfm_vla_ros.bags.show import NoRerun, check_rerun, read_images
 from dfm_vla_ros.bags.synthetic import Run, write_messages
 from dfm_vla_ros.robot.joints import JOINT_NAMES
 
@@ -39,7 +43,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_that_a_bag_without_chunks_is_looked_at_as_the_policy_would(
     bag: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    done = replay_bag(Request(bag, (checkpoint,), instruction="place the block on the plate"))
+    done = replay_bag(
+        ReplayRequest(bag, (checkpoint,), instruction="place the block on the plate")
+    )
     (run,) = done.runs
     assert 6 <= len(run.answers) <= 8
     assert run.compared == 0
@@ -53,8 +59,10 @@ def test_that_a_bag_without_chunks_is_looked_at_as_the_policy_would(
 def test_that_the_looks_fall_on_images_with_the_joints_of_that_moment(
     bag: Path, checkpoint: Path
 ) -> None:
-    done = replay_bag(Request(bag, (checkpoint,), instruction="place the block", with_film=False))
-    for record in done.records:
+    done = replay_bag(
+        ReplayRequest(bag, (checkpoint,), instruction="place the block", with_film=False)
+    )
+    for record in done.recording.chunks:
         assert set(record.image_stamps.values()) == {record.stamp_ns}
         expected = done.recording.joints["commanded_joint_states"].at(np.array([record.stamp_ns]))
         np.testing.assert_allclose(record.reference, expected[0], atol=2e-3)
@@ -79,7 +87,7 @@ def test_that_a_file_that_is_no_bag_is_refused_with_what_is_wrong(tmp_path: Path
     foreign = tmp_path / "foreign.mcap"
     foreign.write_bytes(b"not a recording")
     with pytest.raises(BagError, match=r"it holds nothing; foreign.mcap.*"):
-        replay_bag(Request(foreign, ()))
+        replay_bag(ReplayRequest(foreign, ()))
 
 
 @pytest.mark.parametrize(("count", "processes"), [(0, 2), (10, 2), (144, 2), (144, 3), (300, 1)])
@@ -93,7 +101,7 @@ def test_that_every_chunk_is_dealt_out_once_and_most_to_the_process_that_is_read
 
 
 def test_that_rates_tell_gaps_and_stamps_that_go_back() -> None:
-    rates = Rates()
+    rates = TopicRates()
     for number in [*range(20), *range(40, 60), 59, 58]:
         rates.take("camera", SECOND + number * SECOND // 20)
     found = rates.topics()["camera"]
@@ -180,7 +188,7 @@ def test_that_rerun_is_asked_for_with_the_line_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "rerun", None)
     with pytest.raises(NoRerun, match=r'pip install "rerun-sdk'):
-        replay_rerun.check_rerun()
+        check_rerun()
 
 
 def first_pictures(path: Path) -> dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.bags.conversion import Converter
-from dfm_vla_ros.bags.splitting import EpisodeSettings
+from dfm_vla_ros.bags.episodes import EpisodeSettings
 from dfm_vla_ros.bags.synthetic import Run, write_messages
 from dfm_vla_ros.cli import main
 from dfm_vla_ros.data.dataset import Dataset

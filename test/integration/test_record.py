@@ -17,8 +17,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 
 from dfm_vla_ros.bags.conversion import Converter
+from dfm_vla_ros.bags.episodes import EpisodeSettings
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.splitting import EpisodeSettings
 from dfm_vla_ros.bags.storage import LATCHED, typestore
 from dfm_vla_ros.bags.synthetic import Run
 from dfm_vla_ros.nodes import qos

@@ -13,9 +13,8 @@ from probe import Graph
 from robot import Conversation
 
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.replay import Job, answers
-from dfm_vla_ros.bags.replay_records import Recording, read_recording, relative_topics, take_chunk
-from dfm_vla_ros.bags.replay_session import WANTED
+from dfm_vla_ros.bags.records import WANTED, Recording, read_recording, relative_topics, take_chunk
+from dfm_vla_ros.bags.replay import ReplayJob, answers
 from dfm_vla_ros.cli import main
 from dfm_vla_ros.graph.client import GraphClient
 from dfm_vla_ros.graph.processes import Children
@@ -85,7 +84,7 @@ def test_that_the_same_holds_with_the_chunks_dealt_out_among_processes(
 
     monkeypatch.setattr(module, "START_CHUNKS", 0)
     chunks = tuple(recording.chunks)
-    job = Job(bag, recording.topics, checkpoint, chunks[0].decoding, chunks)
+    job = ReplayJob(bag, recording.topics, checkpoint, chunks[0].decoding, chunks)
     found = list(replay(job, processes=2))
     assert sorted(answer.number for answer in found) == [chunk.number for chunk in chunks]
     assert all(answer.same for answer in found)
@@ -198,7 +197,7 @@ def test_that_the_node_says_of_a_played_bag_what_the_offline_replay_says(
     for chunk in playback.chunks:
         take_chunk(said, chunk)
     assert len(said.chunks) >= 2
-    job = Job(bag, recording.topics, checkpoint, said.chunks[0].decoding, tuple(said.chunks))
+    job = ReplayJob(bag, recording.topics, checkpoint, said.chunks[0].decoding, tuple(said.chunks))
     found = list(answers(job))
     assert len(found) == len(said.chunks)
     assert all(answer.same for answer in found)

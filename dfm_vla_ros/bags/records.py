@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dfm_vla_ros.bags.observations import Playback, Step
 from dfm_vla_ros.bags.reading import Bag
-from dfm_vla_ros.bags.storage import CHUNKS, TASK_STATUS
+from dfm_vla_ros.bags.storage import CHUNKS, POLICY_STATUS, TASK_STATUS
+from dfm_vla_ros.bags.topics import TopicChoice, Topics, find_topics
 from dfm_vla_ros.errors import BagError
-from dfm_vla_ros.observing.sources import COMMANDED, MEASURED, nanoseconds, ordered
-from dfm_vla_ros.robot.joints import JOINT_NAMES
+from dfm_vla_ros.observing.cameras import TRANSPORTS
+from dfm_vla_ros.observing.sources import (
+    ARM_TOPICS,
+    COMMANDED,
+    MEASURED,
+    Bounds,
+    ObserverSettings,
+    default_bounds,
+    nanoseconds,
+    ordered,
+)
+from dfm_vla_ros.robot.joints import CAMERAS, JOINT_NAMES
 
 Array = NDArray[np.float64]
 
@@ -22,6 +34,22 @@ PERIOD_NS = 20_000_000
 GAP_FACTOR = 3.0
 """Silence of so many usual periods is a gap."""
 LEAST_GAP_S = 0.25
+
+
+LOOK_S = 0.4
+"""Between two looks at a bag without chunks, as the shipped policy looks."""
+EXECUTOR_STATUS = "executor_node/status"
+WANTED = (
+    CHUNKS,
+    TASK_STATUS,
+    EXECUTOR_STATUS,
+    POLICY_STATUS,
+    MEASURED,
+    COMMANDED,
+    *ARM_TOPICS,
+    *(f"{camera}_camera/{way.suffix}" for camera in CAMERAS for way in TRANSPORTS.values()),
+)
+"""Topics that a replay reads."""
 
 
 class JointSeries:
@@ -67,10 +95,9 @@ class JointSeries:
         nearest = np.minimum(abs(stamps_ns - known[before]), abs(known[after] - stamps_ns))
         times = (stamps_ns - origin) * 1e-9
         inside = nearest <= within_ns
-        for joint in range(rows.shape[1]):
-            found[inside, joint] = np.interp(times, (known - origin) * 1e-9, rows[:, joint])[
-                inside
-            ]
+        for joint, column in enumerate(rows.T):
+            values = np.interp(times, (known - origin) * 1e-9, column)
+            found[inside, joint] = values[inside]
         return found
 
     @property
@@ -81,7 +108,7 @@ class JointSeries:
 
 @dataclass
 class Rate:
-    """How the messages of one topic came."""
+    """How the messages of one topic came; gaps from stamp to stamp [ns]."""
 
     messages: int
     rate_hz: float
@@ -90,7 +117,7 @@ class Rate:
     backward: int
 
 
-class Rates:
+class TopicRates:
     """Stamps of every topic."""
 
     def __init__(self) -> None:
@@ -123,9 +150,6 @@ def _rate(stamps: NDArray[np.int64]) -> Rate:
     gaps = [(int(stamps[i]), int(stamps[i + 1])) for i in np.flatnonzero(steps > limit_ns)]
     longest_s = float(forward.max()) * 1e-9
     return Rate(len(stamps), 1 / period_s, longest_s, gaps, int((steps < 0).sum()))
-
-
-EXECUTOR_STATUS = "executor_node/status"
 
 
 @dataclass
@@ -202,7 +226,7 @@ class Recording:
     joints: dict[str, JointSeries] = field(
         default_factory=lambda: {name: JointSeries() for name in (MEASURED, COMMANDED)}
     )
-    rates: Rates = field(default_factory=Rates)
+    rates: TopicRates = field(default_factory=TopicRates)
     tasks: list[tuple[int, Any]] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
 
@@ -313,3 +337,91 @@ class _Refusals:
         newest = [chunk for chunk in chunks[-8:] if chunk.published_ns <= at_ns]
         if newest:
             newest[-1].refused = status.message
+
+
+def look(bag: Bag, recording: Recording, instruction: str) -> list[ChunkRecord]:
+    """Return a record for every moment to look at: of the recorded chunks, or every LOOK_S.
+
+    What the policy sees then is put together by the time in the headers, through the live node's
+    Observer. That is close to what a live policy saw, not equal to it: the order in which messages
+    reached it is not known. Without commanded positions the measured ones stand in.
+
+    Args:
+        bag: read once.
+        recording: what `read_recording` made of it.
+        instruction: where the bag tells none.
+
+    Raises:
+        BagError: cameras or joints are missing.
+    """
+    relative, absolute = next(iter(recording.topics.items()))
+    chosen = COMMANDED if COMMANDED in recording.topics else MEASURED
+    # A replay shows what was there, however old or skewed.
+    bounds = {source: Bounds(60.0, np.inf) for source in default_bounds()}
+    settings = ObserverSettings(bounds=bounds, tracking_rad=np.inf, frozen_timeout_s=0.0)
+    namespace = absolute.removesuffix(relative).strip("/")
+    topics = find_topics(bag, TopicChoice(namespace=namespace, action_from=chosen), settings)
+    return _Looker(bag, topics, recording, instruction).records()
+
+
+class _Looker:
+    def __init__(self, bag: Bag, topics: Topics, recording: Recording, instruction: str) -> None:
+        self._playback = Playback(bag, topics)
+        self._chunks = {chunk.stamp_ns: chunk for chunk in recording.chunks}
+        self._without_command = not topics.settings.commands
+        self._instruction = instruction
+        self._next_ns = 0
+        self._stamps: dict[str, int] = {}
+
+    def records(self) -> list[ChunkRecord]:
+        made: list[ChunkRecord] = []
+        for step in self._playback:
+            camera = step.name.partition("_camera/")[0]
+            if camera in CAMERAS and "_camera/" in step.name:
+                self._stamps[camera] = step.stamp_ns
+            if step.looks and self._is_time(step) and self._is_complete():
+                made.append(self._record(step, len(made)))
+        return made
+
+    def _is_time(self, step: Step) -> bool:
+        if self._chunks:
+            return step.stamp_ns in self._chunks
+        return step.stamp_ns >= self._next_ns or step.stamp_ns < self._next_ns - 10**10
+
+    def _is_complete(self) -> bool:
+        sources = self._playback.observer.sources
+        needed = [name for name in sources if name != COMMANDED or not self._without_command]
+        return all(sources[name].value is not None for name in needed)
+
+    def _record(self, step: Step, number: int) -> ChunkRecord:
+        self._next_ns = step.stamp_ns + round(LOOK_S * 1e9)
+        observer = self._playback.observer
+        told = "" if observer.task is None else observer.task.instruction
+        seen = observer.observation(self._instruction or told)
+        stamps = {camera: self._stamps[camera] for camera in CAMERAS}
+        chunk = self._chunks.get(step.stamp_ns)
+        if chunk is not None:
+            return replace(chunk, number=number, image_stamps=stamps, measured=seen.positions)
+        none = np.empty(0, dtype=np.int64)
+        return ChunkRecord(
+            number=number,
+            goal_id="",
+            chunk_id=number + 1,
+            stamp_ns=step.stamp_ns,
+            published_ns=step.stamp_ns,
+            instruction=seen.instruction,
+            image_stamps=stamps,
+            measured=seen.positions,
+            reference=seen.positions if self._without_command else seen.commanded,
+            seed=number,
+            decoding="",
+            tokens=none,
+            committed_steps=0,
+            warm_start=0.0,
+            guidance=none,
+            tokenizer_hash="",
+            checkpoint_hash="",
+            inference_s=0.0,
+            evaluations=0,
+            control_period_s=0.1,
+        )
