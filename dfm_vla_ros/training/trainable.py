@@ -141,6 +141,8 @@ class Trainable(ABC):
         The network has its averaged weights and is in evaluation mode, without gradients; every
         process calls this.
         """
+        if not len(self.held):
+            return {}
         loss = error = weight = 0.0
         for number, index in enumerate(self.held.split(self.held_batch)):
             draws = Draws(0, number, len(index), range(len(index)))
@@ -152,4 +154,4 @@ class Trainable(ABC):
             loss += float(self.objective.loss(answer, noised, target, tensors["times"]))
             error += float((self.objective.guess(answer)[:, 0] - target).abs().sum())
             weight += float(target.numel())
-        return {"held_loss": loss / weight, "held_error_bins": error / weight} if weight else {}
+        return {"held_loss": loss / weight, "held_error_bins": error / weight}
