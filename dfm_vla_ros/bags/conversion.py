@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from dfm_vla_ros.bags.episodes import BagEpisodes, Cut, EpisodeSettings
@@ -20,7 +19,7 @@ Say = Callable[[str], None]
 
 
 @dataclass
-class Account:
+class BagAccount:
     """What became of one bag.
 
     Attributes:
@@ -85,34 +84,30 @@ class Converter:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close the data set."""
         if self._writer is not None:
             self._writer.close()
 
-    def convert(self, path: Path) -> Account:
+    def convert(self, path: Path) -> BagAccount:
         """Add what is in a bag; what is wrong with it is said, and why if nothing was read."""
-        account = Account(path)
+        account = BagAccount(path)
         try:
             with Bag(path) as bag:
-                self._convert(bag, account)
+                try:
+                    self._convert(bag, account)
+                finally:
+                    for fault in bag.faults:
+                        self.say(f"  fault {fault.text(bag.start_ns)}")
+                    account.faults = len(bag.faults)
         except BagError as error:
             account.refused = str(error)
             self.say(f"{path}: nothing more is read: {error}")
         return account
 
-    def _convert(self, bag: Bag, account: Account) -> None:
-        try:
-            topics = find_topics(bag, self.topics, self.kept)
-            episodes = BagEpisodes(bag, topics, self.settings, self.out, self._knows)
-        except BagError:
-            self._say_faults(bag, account)
-            raise
+    def _convert(self, bag: Bag, account: BagAccount) -> None:
+        topics = find_topics(bag, self.topics, self.kept)
+        episodes = BagEpisodes(bag, topics, self.settings, self.out, self._knows)
         self.say(f"{bag.path}: split: {episodes.split}, third view: {topics.trigger}")
         try:
             for cut in episodes:
@@ -121,19 +116,13 @@ class Converter:
             for gap in episodes.gaps:
                 self.say(f"  gap {gap.text(bag.start_ns)}")
             account.gaps = len(episodes.gaps)
-            self._say_faults(bag, account)
         if not account.added + account.known + account.left_out:
             raise BagError(f"{bag.path} holds no frame: {episodes.nothing()}")
-
-    def _say_faults(self, bag: Bag, account: Account) -> None:
-        for fault in bag.faults:
-            self.say(f"  fault {fault.text(bag.start_ns)}")
-        account.faults = len(bag.faults)
 
     def _knows(self, key: str) -> bool:
         return self._writer is not None and key in self._writer
 
-    def _take(self, bag: Bag, cut: Cut, account: Account) -> None:
+    def _take(self, bag: Bag, cut: Cut, account: BagAccount) -> None:
         """Add a part's episode, and say what became of it."""
         outcome = {None: "", True: ", success", False: ", no success"}[cut.success]
         if cut.why:
@@ -160,7 +149,7 @@ class Converter:
         return self._writer
 
 
-def table(accounts: list[Account]) -> str:
+def table(accounts: list[BagAccount]) -> str:
     """Return the summary of all bags."""
     head = ("bag", "added", "known", "left out", "frames", "gaps", "faults")
     rows = [

@@ -6,10 +6,9 @@ import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
@@ -33,16 +32,21 @@ METADATA = "metadata.yaml"
 SUFFIXES = (".mcap", ".db3")
 PACKED = tuple(f"{suffix}.zstd" for suffix in SUFFIXES)
 BLOCK = 1 << 20
+IDL = "=" * 80 + "\nIDL: "
+ZSTD = b"\x28\xb5\x2f\xfd"
+"""A message that begins so is compressed by itself; CDR begins with a zero."""
+WINDOW_NS = 10**9
+"""How far messages may be from the order in which they came [ns]."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a bag.
+    """The files of a bag in the order of time, and what metadata.yaml counts in them.
 
     Attributes:
-        paths: in the order of time.
+        paths: of the files.
         messages: how many there must be; None if nothing tells.
-        topics: what was recorded, though it be empty: topic -> type.
+        topics: topic -> type, also of topics without messages.
     """
 
     paths: list[Path]
@@ -62,11 +66,12 @@ def list_files(path: Path, faults: Faults) -> Listing:
         raise BagError(f"{path} does not exist: give the folder of a bag, or its .mcap file")
     if not path.is_dir():
         raise BagError(f"{path} is no bag: give its folder, or a file ending in .mcap or .db3")
-    found = _by_name(path)
-    listing = _listing(path, faults)
-    if listing is None and not found:
-        raise BagError(f"{path} is no bag: it holds neither {METADATA} nor .mcap or .db3 files")
+    found, listing = _by_name(path), _listing(path, faults)
     if listing is None:
+        if not found:
+            raise BagError(
+                f"{path} is no bag: it holds neither {METADATA} nor .mcap or .db3 files"
+            )
         return Listing(found)
     missing = [listed for listed in listing.paths if not listed.is_file()]
     for listed in missing:
@@ -74,7 +79,7 @@ def list_files(path: Path, faults: Faults) -> Listing:
     there = [listed for listed in listing.paths if listed not in missing]
     if not there and not found:
         raise BagError(f"{path} has lost all of its files: {', '.join(p.name for p in missing)}")
-    return Listing(there or found, listing.messages, listing.topics)
+    return replace(listing, paths=there or found)
 
 
 def _by_name(folder: Path) -> list[Path]:
@@ -95,20 +100,17 @@ def _listing(folder: Path, faults: Faults) -> Listing | None:
         return None
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return _parse(folder, content["rosbag2_bagfile_information"])
+        content = content["rosbag2_bagfile_information"]
+        topics = [entry["topic_metadata"] for entry in content["topics_with_message_count"]]
+        return Listing(
+            [folder / Path(name).name for name in content["relative_file_paths"]],
+            int(content["message_count"]),
+            {topic["name"]: topic["type"] for topic in topics},
+        )
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         faults.add(METADATA, "corrupt", f"cannot be read, files are taken by name: {reason}")
         return None
-
-
-def _parse(folder: Path, content: dict[str, Any]) -> Listing:
-    topics = [entry["topic_metadata"] for entry in content["topics_with_message_count"]]
-    return Listing(
-        [folder / Path(name).name for name in content["relative_file_paths"]],
-        int(content["message_count"]),
-        {topic["name"]: topic["type"] for topic in topics},
-    )
 
 
 def unpack(path: Path, stack: ExitStack, faults: Faults) -> Path:
@@ -119,22 +121,16 @@ def unpack(path: Path, stack: ExitStack, faults: Faults) -> Path:
     unpacked = Path(folder) / path.name.removesuffix(".zstd")
     with path.open("rb") as source, unpacked.open("wb") as target:
         unpacker = zstd.ZstdDecompressor()
+        problem = ""
         try:
             while not unpacker.eof and (block := source.read(BLOCK)):
                 target.write(unpacker.decompress(block))
         except zstd.ZstdError as error:
-            faults.add(
-                path.name, "packed", f"cannot be unpacked beyond byte {source.tell()}: {error}"
-            )
-        else:
-            if not unpacker.eof:
-                faults.add(
-                    path.name, "packed", f"ends at byte {source.tell()}, within its packing"
-                )
+            problem = f": {error}"
+        if problem or not unpacker.eof:
+            what = f"cannot be unpacked beyond byte {source.tell()}{problem}"
+            faults.add(path.name, "packed", what)
     return unpacked
-
-
-IDL = "=" * 80 + "\nIDL: "
 
 
 class Decoder:
@@ -155,9 +151,8 @@ class Decoder:
             self._learn(channel)
 
     def _learn(self, channel: Channel) -> None:
-        kind = channel.kind
-        known = kind in self._store.fielddefs
-        if known and not (kind.startswith(f"{PACKAGE}/") and channel.definition):
+        kind, ours = channel.kind, channel.kind.startswith(f"{PACKAGE}/")
+        if kind in self._store.fielddefs and not (ours and channel.definition):
             return
         if not channel.definition:
             self.unknown[kind] = f"no definition of {kind} is in the bag"
@@ -201,12 +196,6 @@ def _definitions(channel: Channel) -> dict[str, Any]:
     for part in text.split("=" * 80 + "\n")[1:]:
         found.update(get_types_from_idl(part.split("\n", 1)[1]))
     return found
-
-
-ZSTD = b"\x28\xb5\x2f\xfd"
-"""A message that begins so is compressed by itself; CDR begins with a zero."""
-WINDOW_NS = 10**9
-"""How far messages may be from the order in which they came [ns]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,12 +254,7 @@ class Bag:
         """Return itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Remove what was unpacked."""
         self._stack.close()
 
@@ -306,19 +290,12 @@ class Bag:
         for raw in chain.from_iterable(file.read() for file in self._files):
             count += 1
             self.start_ns = self.start_ns or raw.received_ns
-            if self._wants(raw.channel, topics):
+            known = raw.channel.kind not in self._decoder.unknown
+            if known and (topics is None or raw.channel.topic in topics):
                 yield raw
         if self._expected is not None and count != self._expected:
-            self.faults.add(
-                self.path.name,
-                "count",
-                f"{count} messages are there, its metadata counts {self._expected}",
-            )
-
-    def _wants(self, channel: Channel, topics: Collection[str] | None) -> bool:
-        if channel.kind in self._decoder.unknown:
-            return False
-        return topics is None or channel.topic in topics
+            what = f"{count} messages are there, its metadata counts {self._expected}"
+            self.faults.add(self.path.name, "count", what)
 
     def _decode(self, raw: Raw) -> Message | None:
         channel, received_ns, data = raw

@@ -30,6 +30,7 @@ from dfm_vla_ros.bags.show import (
 from dfm_vla_ros.errors import DfmVlaError
 from dfm_vla_ros.model.folder import folder_hash
 from dfm_vla_ros.policy.policy import Policy, load_like
+from dfm_vla_ros.policy.realtime import committing
 from dfm_vla_ros.policy.session import PolicyCall
 from dfm_vla_ros.policy.types import Chunk, Guidance, Observation
 from dfm_vla_ros.report.content import Reference, ReplayRun, Report, Rgb
@@ -202,10 +203,8 @@ def _guidance(
         if recorded is None or recorded.horizon != codec.horizon:
             return None
         tokens = codec.encode(recorded.decode(tokens, record.reference), record.reference)
-    committed = np.zeros(codec.token_shape, dtype=bool)
-    committed[: record.committed_steps] = True
-    t0 = record.warm_start or None
-    return Guidance(committed, tokens.reshape(codec.token_shape), t0, record.committed_steps)
+    tokens = tokens.reshape(codec.token_shape)
+    return committing(tokens, record.committed_steps, record.warm_start or None)
 
 
 def _paths(codec: ActionCodec, chunk: Chunk) -> NDArray[np.float64]:

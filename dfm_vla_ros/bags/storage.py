@@ -212,7 +212,9 @@ class McapFile:
                     yield from self._take(record)
                 at = file.tell()
         except BROKEN:
-            self._fault("cut", f"cut off at byte {at}: {size - at} bytes after it are no record")
+            where = f"in a record at byte {at}: {size - at} of its bytes are there"
+            end = f"at byte {at}: no end of the recording, no index"
+            self._fault("cut", f"cut off {where if at < size else end}")
             yield from self._chunk_at(file, at, torn=True)
             return
         file.seek(max(0, size - len(MAGIC)))

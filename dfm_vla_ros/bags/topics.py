@@ -77,7 +77,7 @@ def find_topics(bag: Bag, choice: TopicChoice, settings: ObserverSettings) -> To
     finder = _Finder(bag, choice)
     cameras = {camera: finder.camera(camera) for camera in CAMERAS}
     joints = finder.joints()
-    finder.complain()
+    finder.check()
     transports = {camera: BY_KIND[bag.topics[topic]] for camera, topic in cameras.items()}
     feeds = {
         topic: f"{camera}_camera/{TRANSPORTS[transports[camera]].suffix}"
@@ -125,7 +125,7 @@ class _Finder:
         arms = {
             topic: name
             for name in ARM_TOPICS
-            if (topic := self._there(choice.given.get(name) or self._absolute(name)))
+            if (topic := choice.given.get(name) or self._absolute(name)) in self._bag.topics
         }
         whole = choice.given.get(WHOLE) or self._absolute(WHOLE)
         if WHOLE not in choice.given and whole not in self._bag.topics and len(arms) == 2:
@@ -150,9 +150,6 @@ class _Finder:
         namespace = self._choice.namespace.strip("/")
         return f"/{namespace}/{name}" if namespace else f"/{name}"
 
-    def _there(self, topic: str) -> str:
-        return topic if topic in self._bag.topics else ""
-
     def _pick(self, name: str, usual: list[str], kinds: tuple[str, ...]) -> str:
         given = self._choice.given.get(name)
         candidates = [given] if given else usual
@@ -167,7 +164,7 @@ class _Finder:
             )
         return found
 
-    def complain(self) -> None:
+    def check(self) -> None:
         """Refuse a bag that lacks something."""
         if not self._missing:
             return

@@ -29,6 +29,10 @@ class NoBag(DfmVlaError):
     """The folder holds something else than a bag, which must not be lost."""
 
 
+class UnknownType(DfmVlaError):
+    """A message type without a definition."""
+
+
 def remove_bag(folder: Path) -> None:
     """Delete an earlier bag, if there is one.
 
@@ -48,10 +52,6 @@ def remove_bag(folder: Path) -> None:
     folder.rmdir()
 
 
-class UnknownType(DfmVlaError):
-    """A message type without a definition."""
-
-
 class BagWriter:
     """Writes serialized messages as they came over the wire.
 
@@ -65,12 +65,10 @@ class BagWriter:
         topics: Mapping[str, str] = TOPICS,
         latched: Collection[str] = LATCHED,
     ) -> None:
-        """Create ``folder``, which must not exist.
+        """Create ``folder``, which must not exist, for ``topics``: name -> type.
 
-        Args:
-            folder: of the bag.
-            topics: name -> type; a relative name is taken to be in the root namespace.
-            latched: those of them of which a late subscriber gets the newest.
+        A relative name is taken to be in the root namespace; of the ``latched`` topics a late
+        subscriber gets the newest message.
 
         Raises:
             UnknownType: a type is neither Jazzy's nor this package's.

@@ -149,11 +149,11 @@ def _summarise(
 
 def _develop(out: Path, seeds: list[int]) -> None:
     """Make film and contact sheet of the bag."""
-    from dfm_vla_ros.bags.film import image_shares, read_bag, write_contact_sheet, write_film
+    from dfm_vla_ros.bags.film import read_images_of, write_contact_sheet, write_film
 
-    recording = read_bag(out / BAG)
+    recording = read_images_of(out / BAG)
     episodes = recording.episodes(seeds)
     write_film(episodes, out / FILM, 1 / recording.period_s)
     write_contact_sheet(episodes, out / SHEET)
-    worst = min(image_shares(recording).values())
+    worst = min(recording.shares().values())
     print(f"recorded {out / FILM}, {out / SHEET} and {out / BAG} ({worst:.1%} of the images)")

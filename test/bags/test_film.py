@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 
 from dfm_vla_ros.bags.film import (
-    Episode,
+    FilmEpisode,
     NothingRecorded,
-    Recording,
-    image_shares,
-    read_bag,
+    RecordedImages,
+    read_images_of,
     write_contact_sheet,
     write_film,
 )
@@ -28,13 +27,13 @@ def status(stamp_ms: int, seed: int, elapsed: float) -> tuple[int, SimpleNamespa
     return stamp_ms * MS, said
 
 
-def recording(lost: int | None = None) -> Recording:
+def recording(lost: int | None = None) -> RecordedImages:
     """Ten frames, 50 ms apart; the episode with seed 1 ends at 250 ms."""
     views = dict.fromkeys(CAMERAS, np.zeros((2, 2, 3), np.uint8))
     images = {at * MS: views for at in range(0, 500, 50)}
     if lost is not None:
         images[lost * MS] = {"third": views["third"]}
-    return Recording([status(0, 1, 2.0), status(250, 2, 0.0)], images)
+    return RecordedImages([status(0, 1, 2.0), status(250, 2, 0.0)], images)
 
 
 def test_that_a_reset_starts_an_episode() -> None:
@@ -52,7 +51,7 @@ def test_that_what_came_before_the_first_reset_is_left_out() -> None:
 def test_that_a_frame_that_a_camera_missed_is_left_out_and_counted() -> None:
     made = recording(lost=100)
     assert len(made.episodes([1])[0].frames) == 4
-    assert image_shares(made) == {"third": 1.0, "left_wrist": 0.9, "right_wrist": 0.9}
+    assert made.shares() == {"third": 1.0, "left_wrist": 0.9, "right_wrist": 0.9}
 
 
 def test_that_an_empty_bag_is_refused(tmp_path: object) -> None:
@@ -60,13 +59,13 @@ def test_that_an_empty_bag_is_refused(tmp_path: object) -> None:
 
     BagWriter(tmp_path / "bag").close()
     with pytest.raises(NothingRecorded, match="0 moments"):
-        read_bag(tmp_path / "bag")
+        read_images_of(tmp_path / "bag")
 
 
 @pytest.mark.parametrize("write", [write_film, write_contact_sheet])
-@pytest.mark.parametrize("episodes", [[], [Episode("do 1")]])
+@pytest.mark.parametrize("episodes", [[], [FilmEpisode("do 1")]])
 def test_that_episodes_without_frames_are_refused_and_leave_no_file(
-    tmp_path: Path, write: Callable, episodes: list[Episode]
+    tmp_path: Path, write: Callable, episodes: list[FilmEpisode]
 ) -> None:
     with pytest.raises(NothingRecorded, match="nothing to show"):
         write(episodes, tmp_path / "made")
@@ -76,5 +75,5 @@ def test_that_episodes_without_frames_are_refused_and_leave_no_file(
 def test_that_an_episode_without_frames_has_no_rows_in_the_sheet(tmp_path: Path) -> None:
     import cv2
 
-    write_contact_sheet([*recording().episodes([1]), Episode("do 2")], tmp_path / "sheet.png")
+    write_contact_sheet([*recording().episodes([1]), FilmEpisode("do 2")], tmp_path / "sheet.png")
     assert cv2.imread(str(tmp_path / "sheet.png")).shape[0] == 3 * 130

@@ -147,7 +147,7 @@ def test_that_chunks_before_a_cut_are_read_whatever_their_compression(
     found, faults = read(path)
     assert [message.received_ns for message in found] == list(range(1, len(found) + 1))
     assert len(found) >= 20
-    assert "cut.mcap: cut off at byte" in faults
+    assert "cut.mcap: cut off" in faults
 
 
 def test_that_a_recorder_that_was_killed_leaves_a_bag(tmp_path: Path) -> None:
