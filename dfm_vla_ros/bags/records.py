@@ -34,8 +34,6 @@ PERIOD_NS = 20_000_000
 GAP_FACTOR = 3.0
 """Silence of so many usual periods is a gap."""
 LEAST_GAP_S = 0.25
-
-
 LOOK_S = 0.4
 """Between two looks at a bag without chunks, as the shipped policy looks."""
 EXECUTOR_STATUS = "executor_node/status"
@@ -74,10 +72,6 @@ class JointSeries:
         self._stamps.append(stamp_ns)
         self._rows.append(row)
 
-    def __len__(self) -> int:
-        """Return how many are kept."""
-        return len(self._rows)
-
     def at(self, stamps_ns: NDArray[np.int64], within_ns: int = 200_000_000) -> Array:
         """Return (T, D) at the stamps, linear between messages.
 
@@ -99,11 +93,6 @@ class JointSeries:
             values = np.interp(times, (known - origin) * 1e-9, column)
             found[inside, joint] = values[inside]
         return found
-
-    @property
-    def span_ns(self) -> tuple[int, int] | None:
-        """First and last stamp, None without messages."""
-        return (min(self._stamps), max(self._stamps)) if self._stamps else None
 
 
 @dataclass
@@ -152,13 +141,13 @@ def _rate(stamps: NDArray[np.int64]) -> Rate:
     return Rate(len(stamps), 1 / period_s, longest_s, gaps, int((steps < 0).sum()))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ChunkRecord:
     """One ActionChunk of a bag.
 
     Attributes:
         number: its place among the bag's chunks.
-        goal_id, chunk_id: which chunk of which goal.
+        chunk_id, goal_id: which chunk of which goal.
         stamp_ns: of the observation.
         published_ns: of the message.
         instruction: in force.
@@ -173,14 +162,12 @@ class ChunkRecord:
         guidance: (N,) what a warm start began with.
         tokenizer_hash, checkpoint_hash: of what made it.
         inference_s: time that the call took [s].
-        evaluations: of the network.
         control_period_s: between steps [s].
         due: when its steps were due by the executor's word: step zero [ns], period [s].
         refused: why the executor refused it; empty: it did not, as far as is known.
     """
 
     number: int
-    goal_id: str
     chunk_id: int
     stamp_ns: int
     published_ns: int
@@ -189,16 +176,16 @@ class ChunkRecord:
     measured: Array
     reference: Array
     seed: int
-    decoding: str
-    tokens: NDArray[np.int64]
-    committed_steps: int
-    warm_start: float
-    guidance: NDArray[np.int64]
-    tokenizer_hash: str
-    checkpoint_hash: str
-    inference_s: float
-    evaluations: int
-    control_period_s: float
+    goal_id: str = ""
+    decoding: str = ""
+    tokens: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    committed_steps: int = 0
+    warm_start: float = 0.0
+    guidance: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    tokenizer_hash: str = ""
+    checkpoint_hash: str = ""
+    inference_s: float = 0.0
+    control_period_s: float = 0.1
     due: tuple[int, float] | None = None
     refused: str = ""
 
@@ -214,20 +201,16 @@ class Recording:
 
     Attributes:
         chunks: without holds, in order of publication.
-        holds: when the policy told the arms to hold [ns].
         joints: of ``joint_states`` and ``commanded_joint_states``.
         rates: of every topic.
-        tasks: (stamp [ns], TaskStatus) in order.
         topics: relative name -> name in the bag.
     """
 
     chunks: list[ChunkRecord] = field(default_factory=list)
-    holds: list[int] = field(default_factory=list)
     joints: dict[str, JointSeries] = field(
         default_factory=lambda: {name: JointSeries() for name in (MEASURED, COMMANDED)}
     )
     rates: TopicRates = field(default_factory=TopicRates)
-    tasks: list[tuple[int, Any]] = field(default_factory=list)
     topics: dict[str, str] = field(default_factory=dict)
 
 
@@ -273,8 +256,6 @@ def read_recording(bag: Bag, topics: dict[str, str]) -> Recording:
             take_chunk(recording, message.value)
         elif relative in recording.joints:
             recording.joints[relative].take(message.value)
-        elif relative == TASK_STATUS:
-            recording.tasks.append((stamp_ns, message.value))
         elif relative == EXECUTOR_STATUS:
             refusals.take(recording.chunks, message.value)
     return recording
@@ -286,34 +267,31 @@ def _stamp_ns(message: Any, received_ns: int) -> int:
 
 
 def take_chunk(recording: Recording, message: Any) -> None:
-    """Add an ActionChunk, rclpy's or a bag's."""
+    """Add an ActionChunk, rclpy's or a bag's, unless it tells the arms to hold."""
     if message.hold:
-        recording.holds.append(nanoseconds(message.header.stamp))
         return
-    stamps = getattr(message, "image_stamps", [])
-    cameras = getattr(message, "cameras", [])
+    stamps = zip(message.cameras, message.image_stamps, strict=False)
     recording.chunks.append(
         ChunkRecord(
-            len(recording.chunks),
-            message.goal_id,
-            int(message.chunk_id),
-            nanoseconds(message.observation_stamp),
-            nanoseconds(message.header.stamp),
-            message.instruction,
-            {name: nanoseconds(stamp) for name, stamp in zip(cameras, stamps, strict=False)},
-            np.array(getattr(message, "measured_positions", []), dtype=np.float64),
-            np.array(message.reference_positions, dtype=np.float64),
-            int(getattr(message, "seed", 0)),
-            getattr(message, "decoding", ""),
-            np.array(message.tokens, dtype=np.int64),
-            int(message.committed_steps),
-            float(getattr(message, "warm_start", 0.0)),
-            np.array(getattr(message, "guidance_tokens", []), dtype=np.int64),
-            message.tokenizer_hash,
-            message.checkpoint_hash,
-            float(message.inference_time),
-            int(message.evaluations),
-            float(message.control_period),
+            number=len(recording.chunks),
+            chunk_id=int(message.chunk_id),
+            stamp_ns=nanoseconds(message.observation_stamp),
+            published_ns=nanoseconds(message.header.stamp),
+            instruction=message.instruction,
+            image_stamps={camera: nanoseconds(stamp) for camera, stamp in stamps},
+            measured=np.array(message.measured_positions, dtype=np.float64),
+            reference=np.array(message.reference_positions, dtype=np.float64),
+            seed=int(message.seed),
+            goal_id=message.goal_id,
+            decoding=message.decoding,
+            tokens=np.array(message.tokens, dtype=np.int64),
+            committed_steps=int(message.committed_steps),
+            warm_start=float(message.warm_start),
+            guidance=np.array(message.guidance_tokens, dtype=np.int64),
+            tokenizer_hash=message.tokenizer_hash,
+            checkpoint_hash=message.checkpoint_hash,
+            inference_s=float(message.inference_time),
+            control_period_s=float(message.control_period),
         )
     )
 
@@ -402,10 +380,8 @@ class _Looker:
         chunk = self._chunks.get(step.stamp_ns)
         if chunk is not None:
             return replace(chunk, number=number, image_stamps=stamps, measured=seen.positions)
-        none = np.empty(0, dtype=np.int64)
         return ChunkRecord(
             number=number,
-            goal_id="",
             chunk_id=number + 1,
             stamp_ns=step.stamp_ns,
             published_ns=step.stamp_ns,
@@ -414,14 +390,4 @@ class _Looker:
             measured=seen.positions,
             reference=seen.positions if self._without_command else seen.commanded,
             seed=number,
-            decoding="",
-            tokens=none,
-            committed_steps=0,
-            warm_start=0.0,
-            guidance=none,
-            tokenizer_hash="",
-            checkpoint_hash="",
-            inference_s=0.0,
-            evaluations=0,
-            control_period_s=0.1,
         )

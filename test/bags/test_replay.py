@@ -136,7 +136,7 @@ def test_that_joints_are_interpolated_and_unknown_in_a_gap() -> None:
 def test_that_joint_states_that_are_not_finite_are_counted() -> None:
     series = JointSeries()
     series.take(State(1.0, np.nan))
-    assert (len(series), series.unusable) == (0, 1)
+    assert series.unusable == 1
     assert np.isnan(series.at(np.array([SECOND]))).all()
 
 
