@@ -23,13 +23,10 @@ class BagAccount:
     """What became of one bag.
 
     Attributes:
-        path: of the bag.
-        added: episodes that are new in the data set.
-        known: episodes that were there already.
+        added, known: episodes that are new in the data set, or were there already.
         left_out: parts that make no episode.
         frames: of the episodes, new and known.
         gaps: times without usable frames within episodes.
-        faults: things that are wrong with the bag.
         refused: why nothing was read; empty if something was.
     """
 

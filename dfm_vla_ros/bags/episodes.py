@@ -257,14 +257,9 @@ class BagEpisodes:
         folder: Path,
         known: Callable[[str], bool] = lambda key: False,
     ) -> None:
-        """Cut ``bag``.
+        """Cut ``bag``; images of the growing episode wait in ``folder``, on a disk with room.
 
-        Args:
-            bag: the recording.
-            topics: what its topics are.
-            settings: how to cut.
-            folder: where images of the growing episode wait, on a disk with room.
-            known: whether the data set has the episode of a key: it is not made again.
+        An episode whose key is ``known`` is not made again.
 
         Raises:
             BagError: the bag cannot be split so.

@@ -201,8 +201,6 @@ class Recording:
 
     Attributes:
         chunks: without holds, in order of publication.
-        joints: of ``joint_states`` and ``commanded_joint_states``.
-        rates: of every topic.
         topics: relative name -> name in the bag.
     """
 
@@ -230,11 +228,7 @@ def relative_topics(bag: Bag, wanted: Collection[str], namespace: str = "") -> d
 
 
 def read_recording(bag: Bag, topics: dict[str, str]) -> Recording:
-    """Read everything but the pixels.
-
-    Args:
-        bag: read once.
-        topics: relative name -> name in the bag.
+    """Read everything but the pixels; ``topics``: relative name -> name in the bag.
 
     Raises:
         BagError: there is nothing that a replay could use.
@@ -323,11 +317,6 @@ def look(bag: Bag, recording: Recording, instruction: str) -> list[ChunkRecord]:
     What the policy sees then is put together by the time in the headers, through the live node's
     Observer. That is close to what a live policy saw, not equal to it: the order in which messages
     reached it is not known. Without commanded positions the measured ones stand in.
-
-    Args:
-        bag: read once.
-        recording: what `read_recording` made of it.
-        instruction: where the bag tells none.
 
     Raises:
         BagError: cameras or joints are missing.

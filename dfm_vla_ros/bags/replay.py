@@ -44,13 +44,7 @@ START_CHUNKS = 40
 
 @dataclass(frozen=True)
 class RecordWithImages:
-    """A record of a chunk with what the cameras saw.
-
-    Attributes:
-        record: of the chunk.
-        images: camera -> (H, W, 3) RGB.
-        missing: cameras whose image of that moment the bag lacks; a black one stands in.
-    """
+    """What the cameras (H, W, 3) RGB saw; of those that are ``missing`` a black image."""
 
     record: ChunkRecord
     images: dict[str, Rgb]
@@ -81,14 +75,9 @@ class ReplayAnswer:
 
 @dataclass(frozen=True)
 class ReplayJob:
-    """Chunks for one process.
+    """Chunks for one process; an empty ``decoding``: as the checkpoint says.
 
-    Attributes:
-        bag: folder or file.
-        topics: relative name -> name in the bag.
-        checkpoint: folder.
-        decoding: how to decode; empty: as the checkpoint says.
-        records: to be answered.
+    ``topics`` are relative name -> name in the bag.
     """
 
     bag: Path
@@ -221,14 +210,10 @@ class ReplayRequest:
     """What to replay.
 
     Attributes:
-        bag: folder or file.
-        checkpoints: folders.
-        processes: that load the policy.
         instruction: where the bag tells none.
         namespace: of the topics; empty: the one that has most.
-        reference: bag of a good run; None: none.
-        with_film: whether the page gets a film.
-        fault: that was put into the bag; empty: none.
+        reference: bag of a good run, to compare the cameras.
+        fault: that was put into the bag on purpose; empty: none.
     """
 
     bag: Path
@@ -274,16 +259,7 @@ class ReplayedCheckpoint:
 
 @dataclass
 class Replayed:
-    """What came of a request.
-
-    Attributes:
-        request: what was asked for.
-        recording: all of the bag but its pixels.
-        runs: one a checkpoint.
-        pictures: for the page.
-        problems: what is wrong with the bag, one sentence each.
-        references: of a good run.
-    """
+    """What came of a request: a run a checkpoint, and what is wrong with the bag in sentences."""
 
     request: ReplayRequest
     recording: Recording

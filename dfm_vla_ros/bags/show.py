@@ -72,13 +72,7 @@ def read_images(bag: Bag, topics: Mapping[str, str]) -> Iterator[tuple[str, int,
 
 @dataclass
 class Pictures:
-    """What the cameras saw, as far as a page shows it.
-
-    Attributes:
-        of_chunks: number of a record -> camera -> picture.
-        samples: camera -> its first image.
-        film: all cameras side by side; None without images.
-    """
+    """What a page shows of the cameras: pictures by chunk, the first images, a film."""
 
     of_chunks: dict[int, dict[str, Picture]] = field(default_factory=dict)
     samples: dict[str, Rgb] = field(default_factory=dict)

@@ -95,9 +95,7 @@ class FilmEncoder:
     def add(self, images: Mapping[str, Rgb], below: Rgb | None = None) -> None:
         """Add a frame: camera -> RGB image (H, W, 3), the same cameras each time.
 
-        Args:
-            images: shown side by side in squares.
-            below: a strip (H, W, 3) as wide as all squares, shown below them.
+        ``below`` is a strip (H, W, 3) as wide as all squares.
 
         Raises:
             PictureError: an image is malformed, or there is none.
@@ -255,8 +253,6 @@ class ReplayRun:
     """One checkpoint on one recording: T moments, D joints.
 
     Attributes:
-        name: label in plots.
-        joint_names: D names.
         units: ``rad`` or ``m`` of each joint.
         times_s: (T,) of the recording, rising [s].
         measured: (T, D) joint positions [rad, m]; NaN where not known.
@@ -264,12 +260,8 @@ class ReplayRun:
         chunks: in order of time.
         period_s: control period [s].
         lower, upper: (D,) joint limits; None: not known.
-        gaps: silences.
-        sources: topics of the bag.
-        films: what the cameras saw.
         samples: camera -> (H, W, 3) uint8 RGB, the picture to compare with the references.
         references: what the cameras should see.
-        facts: name -> value, shown in a table.
         problems: what was wrong with the recording, one sentence each.
     """
 
@@ -326,7 +318,6 @@ class EpisodeRow:
     """One episode of an evaluation.
 
     Attributes:
-        task, seed: which one.
         outcome: ``success``, ``failure`` or ``error``.
         progress: largest that the task reported, 0..1.
         seconds: simulated time to success or timeout [s].
