@@ -112,7 +112,7 @@ def libraries(folder: Path) -> Path:
     links = folder / "libraries"
     links.mkdir()
     site = Path(sysconfig.get_path("purelib"))
-    for name in ("numpy", "numpy.libs", "scipy", "scipy.libs", "yaml"):
+    for name in ("msgpack", "numpy", "numpy.libs", "scipy", "scipy.libs", "yaml"):
         (links / name).symlink_to(site / name)
     return links
 
@@ -138,7 +138,7 @@ def test_that_pip_installs_every_module_and_the_data(without_ros: Path) -> None:
     source = without_ros / "source" / "dfm_vla_ros"
     modules = {path.relative_to(source) for path in source.rglob("*.py")}
     assert {path.relative_to(package) for path in package.rglob("*.py")} == modules
-    assert (package / "report" / "page" / "page.html").is_file()
+    assert (package / "report" / "page" / "vendor" / "uPlot.iife.min.js").is_file()
     find = "from dfm_vla_ros.resources import resource_path as r; print(r('urdf'))"
     found = run([without_ros / "venv" / "bin" / "python", "-c", find], without_ros)
     assert Path(found.strip()) == package / "share" / "urdf"
